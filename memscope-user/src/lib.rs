@@ -1,0 +1,1 @@
+//! MemScope for Linux: the library under the `memscope` command.

@@ -1,0 +1,3 @@
+//! The `memscope` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the build script and the `cargo xtask` command share: the BPF toolchain.
