@@ -2,7 +2,11 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{macros::{map, uprobe}, maps::Array, programs::ProbeContext};
+use aya_ebpf::{
+    macros::{map, uprobe},
+    maps::Array,
+    programs::ProbeContext,
+};
 
 #[map]
 static COUNT: Array<u64> = Array::with_max_entries(1, 0);

@@ -1,0 +1,40 @@
+//! The calls a thread is inside of, as the INFLIGHT map stores them: a short stack of open calls, outermost first.
+//!
+//! The element of a thread stays in the map for the thread's life, so that a call costs two lookups and no update. Open
+//! calls are told apart by the stack pointer at their entry: a return belongs to the call whose stack pointer was one
+//! return address below, and a new call at or above an open call's stack pointer proves that the open one never returned
+//! (longjmp, exception, cancellation).
+
+use crate::limits::MAX_NESTING;
+use crate::live::LiveBlock;
+
+/// One open call.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct OpenCall {
+    /// Stack pointer at the function's entry: the address that holds the return address. 0: slot unused.
+    pub stack_pointer: u64,
+    /// The probe's cookie ([`crate::call::CallSpec`]).
+    pub cookie: u64,
+    /// Bytes asked for.
+    pub size: u64,
+    /// realloc: the old block's address. [`crate::call::CallResult::Stored`]: where the result will be stored.
+    pub pointer: u64,
+    /// realloc: the old block, taken out of LIVE for the length of the call; all zero when it was not tracked.
+    pub old: LiveBlock,
+}
+
+/// The open calls of one thread.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct InFlight {
+    /// Open calls, outermost first.
+    pub depth: u32,
+    /// Nested calls that were left out since the outermost began: what would be lost if it turned out to be stale.
+    pub nested: u32,
+    /// The calls.
+    pub calls: [OpenCall; MAX_NESTING],
+}
+
+const _: () = assert!(size_of::<OpenCall>() == 56);
+const _: () = assert!(size_of::<InFlight>() == 8 + 56 * MAX_NESTING);

@@ -1,0 +1,32 @@
+//! Sizes both sides agree on. Everything bounded in the kernel is bounded here.
+
+/// Live blocks a database can hold unless the user asks for another number. A power of two: the kernel's hash map
+/// rounds its bucket array up to one.
+pub const LIVE_CAPACITY: u32 = 1 << 20;
+/// Distinct call stacks a database can hold.
+pub const SITE_CAPACITY: u32 = 1 << 15;
+/// Frame addresses of all sites together.
+pub const FRAME_CAPACITY: u32 = 1 << 20;
+/// Threads that can be inside an allocator call at once, or have been since they were born.
+pub const INFLIGHT_CAPACITY: u32 = 1 << 14;
+/// Frames of one stack, without the allocator function itself.
+pub const MAX_FRAMES: usize = 128;
+/// Probed calls of one thread that can be open at once (calloc inside operator new inside a pool …).
+pub const MAX_NESTING: usize = 6;
+/// Names of the maps, as pinned in the session's folder of the BPF file system.
+pub mod map {
+    /// address → [`crate::live::LiveBlock`]
+    pub const LIVE: &str = "LIVE";
+    /// thread id → [`crate::inflight::InFlight`]
+    pub const INFLIGHT: &str = "INFLIGHT";
+    /// stack hash → site index
+    pub const SITES: &str = "SITES";
+    /// site index → [`crate::site::SiteRecord`]
+    pub const SITE_RECORDS: &str = "SITE_RECORDS";
+    /// frame addresses of all sites, each site's in one run
+    pub const FRAMES: &str = "FRAMES";
+    /// [`crate::counter::Counter`] → count, per CPU
+    pub const COUNTERS: &str = "COUNTERS";
+    /// one [`crate::state::State`]
+    pub const STATE: &str = "STATE";
+}
