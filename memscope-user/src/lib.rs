@@ -1,1 +1,10 @@
 //! MemScope for Linux: the library under the `memscope` command.
+//!
+//! The rooms follow the path of the data: [`target`] → allocator → probe → unwind → database → symbol → [`report`].
+
+pub mod allocator;
+pub mod probe;
+pub mod report;
+pub mod symbol;
+pub mod target;
+pub mod unwind;

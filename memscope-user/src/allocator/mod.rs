@@ -1,0 +1,1 @@
+//! The allocator a process really uses: catalogue, discovery in its ELF images, custom specifications.

@@ -1,0 +1,1 @@
+//! Probes: which instruction is the cheapest safe site, and how it is attached.

@@ -1,0 +1,3 @@
+//! The report: a model, then one file a rendering.
+
+pub mod model;

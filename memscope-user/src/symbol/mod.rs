@@ -1,0 +1,1 @@
+//! Names: from saved mappings and build ids to function, offset, file and line.
