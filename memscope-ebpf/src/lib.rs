@@ -8,3 +8,4 @@ pub mod limits;
 pub mod live;
 pub mod site;
 pub mod state;
+pub mod unwind;
