@@ -72,14 +72,9 @@ pub fn install(packages: &[&str]) -> Result<()> {
 fn apt_get() -> Result<Command> {
     let mut command = process::as_root("env")?;
     // As in runlevel 1, init scripts are not started; nobody is there to answer questions.
-    command.args([
-        "RUNLEVEL=1",
-        "DEBIAN_FRONTEND=noninteractive",
-        "apt-get",
-        "-q",
-        "-o",
-        "DPkg::Lock::Timeout=300",
-    ]);
+    command.args(["RUNLEVEL=1", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+    // Somebody else's apt may be at work; progress bars are for terminals.
+    command.args(["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]);
     Ok(command)
 }
 

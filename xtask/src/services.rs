@@ -42,15 +42,13 @@ impl HeldBack {
             process::run(process::as_root("rm")?.arg("-f").arg(unit))?;
         }
         for service in &self.services {
+            let unit = format!("{service}.service");
             if process::works(Command::new("systemctl").arg("--version")) {
-                process::run(process::as_root("systemctl")?.args([
-                    "--quiet",
-                    "disable",
-                    &format!("{service}.service"),
-                ]))?;
-            } else if PathBuf::from("/usr/sbin/update-rc.d").is_file() {
-                process::run(process::as_root("/usr/sbin/update-rc.d")?.args([service, "disable"]))?;
+                process::run(process::as_root("systemctl")?.args(["--quiet", "disable", &unit]))?;
+                continue;
             }
+            // Without systemd, this undoes the links for init scripts and those for a systemd to come.
+            process::run(process::as_root("update-rc.d")?.args([service, "disable"]))?;
         }
         let started: Vec<_> = self
             .services
