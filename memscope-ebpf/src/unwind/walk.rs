@@ -110,6 +110,13 @@ impl Walk {
         }
     }
 
+    /// Address and stack pointer of the present frame.
+    #[must_use]
+    #[inline(always)]
+    pub const fn position(&self) -> (u64, u64) {
+        (self.pc, self.sp)
+    }
+
     #[inline(always)]
     fn ended(&mut self, end: StackEnd) -> Progress {
         self.end = end as u32;
@@ -231,8 +238,9 @@ impl Walk {
         Progress::Continue
     }
 
+    /// rbp of the present frame, read from the stack if it is saved there; or why it cannot be known.
     #[inline(always)]
-    fn read_rbp<T: Target>(&mut self, target: &T) -> Result<u64, StackEnd> {
+    pub fn read_rbp<T: Target>(&mut self, target: &T) -> Result<u64, StackEnd> {
         if self.rbp_is == RBP_LOST {
             return Err(StackEnd::UnsupportedRule);
         }

@@ -121,7 +121,7 @@ where
     Ok(collector.found)
 }
 
-struct Collector<'a, 'data, S: UnwindSection<Bytes<'data>>> {
+struct Collector<'a, S> {
     section: &'a S,
     bases: &'a BaseAddresses,
     code: &'a [ScannedSegment<'a>],
@@ -129,9 +129,16 @@ struct Collector<'a, 'data, S: UnwindSection<Bytes<'data>>> {
     found: Vec<Interval>,
 }
 
-impl<'data, S: UnwindSection<Bytes<'data>>> Collector<'_, 'data, S> {
+impl<S> Collector<'_, S> {
     /// Adds the rows of one FDE that some lookup can come to.
-    fn collect(&mut self, fde: &FrameDescriptionEntry<Bytes<'data>>, count: &mut CfiCount) -> Result<(), UnwindError> {
+    fn collect<'data>(
+        &mut self,
+        fde: &FrameDescriptionEntry<Bytes<'data>>,
+        count: &mut CfiCount,
+    ) -> Result<(), UnwindError>
+    where
+        S: UnwindSection<Bytes<'data>>,
+    {
         let (start, end) = (fde.initial_address(), fde.end_address());
         let signal = fde.is_signal_trampoline();
         if self.consulted(start, end) == 0 && !signal {
@@ -152,12 +159,15 @@ impl<'data, S: UnwindSection<Bytes<'data>>> Collector<'_, 'data, S> {
         result
     }
 
-    fn collect_rows(
+    fn collect_rows<'data>(
         &mut self,
         fde: &FrameDescriptionEntry<Bytes<'data>>,
         context: &mut UnwindContext<usize>,
         count: &mut CfiCount,
-    ) -> Result<(), UnwindError> {
+    ) -> Result<(), UnwindError>
+    where
+        S: UnwindSection<Bytes<'data>>,
+    {
         let mut reached = fde.initial_address();
         let mut table = match fde.rows(self.section, self.bases, context) {
             Ok(table) => table,
@@ -190,7 +200,7 @@ impl<'data, S: UnwindSection<Bytes<'data>>> Collector<'_, 'data, S> {
     fn break_off(
         &mut self,
         from: u64,
-        fde: &FrameDescriptionEntry<Bytes<'data>>,
+        fde: &FrameDescriptionEntry<Bytes<'_>>,
         count: &mut CfiCount,
     ) -> Result<(), UnwindError> {
         count.broken += 1;

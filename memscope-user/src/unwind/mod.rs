@@ -6,11 +6,15 @@
 
 pub mod cfi;
 pub mod consulted;
+#[cfg(test)]
+mod differential;
 pub mod error;
 pub mod image;
 pub mod interval;
+pub mod replay;
 pub mod restorer;
 pub mod rule;
+pub mod session;
 pub mod table;
 
 pub use error::UnwindError;
