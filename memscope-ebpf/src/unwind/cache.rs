@@ -3,7 +3,9 @@
 //! Many CPUs write it without a lock. An entry is two words, the row and the row xor a tag of its address and generation:
 //! a reader that catches halves of two writes computes a tag that is not the one it looks for, and misses.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
+#[cfg(not(target_arch = "bpf"))]
+use core::sync::atomic::Ordering;
 
 use super::row::Row;
 
@@ -35,21 +37,45 @@ const fn tag(address: u64, generation: u64) -> u64 {
     address ^ generation.wrapping_mul(SPREAD)
 }
 
+/// A relaxed load: LLVM's BPF back end knows none, but each aligned 8-byte load of that machine is one.
+#[inline(always)]
+fn load(word: &AtomicU64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the pointer comes from a reference.
+    unsafe {
+        word.as_ptr().read_volatile()
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    word.load(Ordering::Relaxed)
+}
+
+/// A relaxed store, as [`load`].
+#[inline(always)]
+fn store(word: &AtomicU64, value: u64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the pointer comes from a reference, and an atomic may be written through one.
+    unsafe {
+        word.as_ptr().write_volatile(value);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    word.store(value, Ordering::Relaxed);
+}
+
 impl CacheEntry {
     /// The row remembered for this address under this generation.
     #[must_use]
     #[inline(always)]
     pub fn get(&self, address: u64, generation: u64) -> Option<Row> {
-        let row = self.row.load(Ordering::Relaxed);
-        let check = self.check.load(Ordering::Relaxed);
+        let row = load(&self.row);
+        let check = load(&self.check);
         (row != 0 && check ^ row == tag(address, generation)).then_some(Row(row))
     }
 
     /// Remembers a row, in place of what was there.
     #[inline(always)]
     pub fn set(&self, address: u64, generation: u64, row: Row) {
-        self.row.store(row.0, Ordering::Relaxed);
-        self.check.store(row.0 ^ tag(address, generation), Ordering::Relaxed);
+        store(&self.row, row.0);
+        store(&self.check, row.0 ^ tag(address, generation));
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an address to its row: mapping, page, rows. The slow path behind the rule cache.
 
+use super::bounded::less;
 use super::mapping::{MappingEntry, MappingKind};
 use super::row::{PAGE_BYTES, Page, Row, RowKind};
 
@@ -14,8 +15,11 @@ pub trait Tables {
 }
 
 /// The row for an address, or the made-up row that says why there is none.
+///
+/// Not inlined for BPF: the verifier would follow it once for each way into it.
 #[must_use]
-#[inline(always)]
+#[cfg_attr(target_arch = "bpf", inline(never))]
+#[cfg_attr(not(target_arch = "bpf"), inline(always))]
 pub fn find_row<T: Tables>(tables: &T, address: u64) -> Row {
     let Some(mapping) = tables.mapping(address) else {
         return Row::bare(RowKind::NoMapping);
@@ -33,7 +37,7 @@ pub fn find_row<T: Tables>(tables: &T, address: u64) -> Row {
     }
 }
 
-/// Ten halvings, unrolled; the comparison is a sign, as in [`super::mapping::MappingTable::find`].
+/// Ten halvings without a branch. A probe past the page's rows looks at the first row instead and is not taken.
 #[inline(always)]
 fn find_in_page<T: Tables>(tables: &T, page: Page, in_page: u64) -> Row {
     let mut position = 0u32;
@@ -41,13 +45,12 @@ fn find_in_page<T: Tables>(tables: &T, page: Page, in_page: u64) -> Row {
     while shift > 0 {
         shift -= 1;
         let probe = position + (1 << shift);
-        if probe < page.rows {
-            let Some(row) = tables.row(page.first_row.wrapping_add(probe)) else {
-                return Row::GAP;
-            };
-            let taken = (row.first().wrapping_sub(in_page).wrapping_sub(1) >> 63) as u32;
-            position += taken << shift;
-        }
+        let inside = less(u64::from(probe), u64::from(page.rows)) as u32;
+        let Some(row) = tables.row(page.first_row.wrapping_add(probe * inside)) else {
+            return Row::GAP;
+        };
+        let taken = less(row.first(), in_page + 1) as u32 & inside;
+        position += taken << shift;
     }
     if page.rows == 0 {
         return Row::GAP;

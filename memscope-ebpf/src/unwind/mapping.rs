@@ -4,7 +4,7 @@
 //! buffer `(g + 1) & 1` whole, then sets [`Generation::published`]. A walk that began under `g` has been overtaken only if
 //! `writing` has come past `g + 1`: see [`Generation::overtook`].
 
-use super::bounded::element;
+use super::bounded::{element, less};
 use super::row::PAGE_SHIFT;
 
 /// Executable mappings a table can hold. A power of two, for masked indexing.
@@ -79,21 +79,18 @@ impl MappingTable {
 
     /// The mapping that covers `address`.
     ///
-    /// Ten halvings without a branch: the comparison is the sign of a difference (all addresses are below 2⁶³), so the
-    /// verifier has one path to follow, not a thousand.
+    /// Ten halvings without a branch. User addresses are below 2⁶³, as [`less`] wants them.
     #[must_use]
     #[inline(always)]
     pub fn find(&self, address: u64) -> Option<&MappingEntry> {
-        let address = address & (i64::MAX as u64);
+        let address = address & (i64::MAX as u64 >> 1);
         let mut position = 0u32;
         let mut shift = MAX_MAPPINGS.trailing_zeros();
         while shift > 0 {
             shift -= 1;
             let probe = position + (1 << shift);
             let starts = element(&self.entries, probe).start;
-            // 1 when starts <= address.
-            let taken = (starts.wrapping_sub(address).wrapping_sub(1) >> 63) as u32;
-            position += taken << shift;
+            position += (less(starts, address + 1) as u32) << shift;
         }
         let entry = element(&self.entries, position);
         (entry.start <= address && address < entry.end).then_some(entry)
