@@ -2,13 +2,12 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_probe_read_user;
-use aya_ebpf::helpers::generated::bpf_loop;
+use aya_ebpf::helpers::generated::{self, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use memscope_ebpf::limits::MAX_FRAMES;
 use memscope_ebpf::site::StackEnd;
-use memscope_ebpf::unwind::bounded::element_mut;
+use memscope_ebpf::unwind::bounded::{element, element_mut};
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
@@ -47,25 +46,41 @@ pub struct Unwound {
     pub generation: u64,
 }
 
-/// What one walk works on. Lives on the program's stack; pointers are to map values.
-struct Kernel {
-    mappings: *const MappingTable,
-    frames: *mut [u64; MAX_FRAMES],
-    generation: u64,
-}
+/// Words of stack read at once. A user-memory read costs some 50 ns whatever its size up to this, a frame of C++ is some
+/// 100 bytes: one read serves several frames.
+const WINDOW: usize = 128;
+/// Where a window lies that holds nothing: user addresses are below 2⁶³, so none is inside.
+const NOWHERE: u64 = 1 << 63;
 
-/// What the loop's callback is given.
-struct Round {
+/// Memory that a walk works in. All of its state is here and not on the stack: what lies on the stack the verifier tracks
+/// value by value, and would follow the loop once for each combination; what lies in a map it takes for unknown.
+#[repr(C)]
+pub struct WalkMemory {
+    /// Frame addresses, innermost first.
+    pub frames: [u64; MAX_FRAMES],
+    window: [u64; WINDOW],
     walk: Walk,
-    kernel: Kernel,
+    generation: u64,
+    /// Stack address of the window's first word.
+    window_at: u64,
+    /// 1: a window could not be read; words are read one by one from there on.
+    word_by_word: u64,
+    /// The last word read outside the window.
+    word: u64,
 }
 
-/// Unwinds the running thread's user stack from these registers into `frames`.
+/// The world of a walk: pointers to map values. The loop's callback is given its address.
+struct Kernel {
+    memory: *mut WalkMemory,
+    mappings: *const MappingTable,
+}
+
+/// Unwinds the running thread's user stack from these registers into `memory.frames`.
 ///
 /// # Safety
-/// `frames` points into a map value of which the caller has exclusive use.
+/// `memory` points into a map value of which the caller has exclusive use.
 #[inline(always)]
-pub unsafe fn unwind(registers: Registers, frames: *mut [u64; MAX_FRAMES]) -> Unwound {
+pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     let mut unwound = Unwound {
         frames: 0,
         end: StackEnd::NoTable as u32,
@@ -80,26 +95,27 @@ pub unsafe fn unwind(registers: Registers, frames: *mut [u64; MAX_FRAMES]) -> Un
     let Some(mappings) = MAPPINGS.get_ptr(Generation::buffer(began)) else {
         return unwound;
     };
-    let mut round = Round {
-        walk: Walk::begin(registers),
-        kernel: Kernel {
-            mappings,
-            frames,
-            generation: began,
-        },
-    };
-    // SAFETY: the callback has the signature the helper calls, and its context outlives the call.
+    // SAFETY: the caller lends the memory.
     unsafe {
+        (*memory).walk = Walk::begin(registers);
+        (*memory).generation = began;
+        (*memory).window_at = NOWHERE;
+        (*memory).word_by_word = 0;
+    }
+    let mut kernel = Kernel { memory, mappings };
+    // SAFETY: the callback has the signature the helper calls, and its context outlives the call.
+    let walk = unsafe {
         bpf_loop(
             MAX_STEPS,
             one_frame as *const () as *mut c_void,
-            (&raw mut round).cast(),
+            (&raw mut kernel).cast(),
             0,
-        )
+        );
+        &(*memory).walk
     };
-    unwound.frames = round.walk.frames;
-    unwound.end = round.walk.end;
-    unwound.flags = round.walk.flags;
+    unwound.frames = walk.frames;
+    unwound.end = walk.end;
+    unwound.flags = walk.flags;
     unwound.generation = began;
     // SAFETY: as above.
     if Generation::overtook(unsafe { (&raw const (*state).writing).read_volatile() }, began) {
@@ -111,11 +127,42 @@ pub unsafe fn unwind(registers: Registers, frames: *mut [u64; MAX_FRAMES]) -> Un
 
 /// The callback: 0 goes on, 1 ends the loop.
 unsafe extern "C" fn one_frame(_round: u64, context: *mut c_void) -> i64 {
-    // SAFETY: `unwind` passes its own Round, which nothing else holds while the helper runs.
-    let round = unsafe { &mut *context.cast::<Round>() };
-    match round.walk.step(&mut round.kernel) {
+    // SAFETY: `unwind` passes its own Kernel, which nothing else holds while the helper runs. The walk is part of the memory
+    // that the kernel points to, but no method of Kernel touches it.
+    let (walk, kernel) = unsafe {
+        let kernel = &mut *context.cast::<Kernel>();
+        (&mut (*kernel.memory).walk, kernel)
+    };
+    match walk.step(kernel) {
         Progress::Continue => 0,
         Progress::Ended => 1,
+    }
+}
+
+impl Kernel {
+    /// Moves the window to an address, and reads its first word into `self.word`. Not inlined: the verifier would follow it
+    /// once for each of the walk's reads.
+    #[inline(never)]
+    fn read_outside_window(&mut self, address: u64) -> bool {
+        // SAFETY: the caller of `unwind` lends the memory; the helper writes what it is told to and checks user addresses.
+        unsafe {
+            let memory = self.memory;
+            if (*memory).word_by_word == 0 {
+                let window = (&raw mut (*memory).window).cast::<c_void>();
+                let failed =
+                    generated::bpf_probe_read_user(window, (WINDOW * 8) as u32, address as *const c_void);
+                if failed == 0 {
+                    (*memory).window_at = address;
+                    (*memory).word = (*memory).window[0];
+                    return true;
+                }
+                // The end of the stack is near, or memory that is not there.
+                (*memory).window_at = NOWHERE;
+                (*memory).word_by_word = 1;
+            }
+            let word = (&raw mut (*memory).word).cast::<c_void>();
+            generated::bpf_probe_read_user(word, size_of::<u64>() as u32, address as *const c_void) == 0
+        }
     }
 }
 
@@ -139,9 +186,16 @@ impl Tables for Kernel {
 
 impl Target for Kernel {
     #[inline(always)]
-    fn read_word(&self, address: u64) -> Option<u64> {
-        // SAFETY: the helper checks the user address.
-        unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+    fn read_word(&mut self, address: u64) -> Option<u64> {
+        // SAFETY: the caller of `unwind` lends the memory for the length of the walk.
+        unsafe {
+            let memory = self.memory;
+            let offset = address.wrapping_sub((*memory).window_at);
+            if offset < (WINDOW * 8) as u64 && offset & 7 == 0 {
+                return Some(*element(&(*memory).window, (offset >> 3) as u32));
+            }
+            self.read_outside_window(address).then(|| (*memory).word)
+        }
     }
 
     #[inline(always)]
@@ -151,7 +205,8 @@ impl Target for Kernel {
 
     #[inline(always)]
     fn generation(&self) -> u64 {
-        self.generation
+        // SAFETY: as in read_word.
+        unsafe { (*self.memory).generation }
     }
 
     /// Only the outermost probed call of a thread is unwound from, so no trampoline of ours lies on its stack.
@@ -163,6 +218,6 @@ impl Target for Kernel {
     #[inline(always)]
     fn record(&mut self, index: u32, address: u64) {
         // SAFETY: the caller of `unwind` lends the array for the length of the walk.
-        *element_mut(unsafe { &mut *self.frames }, index) = address;
+        *element_mut(unsafe { &mut (*self.memory).frames }, index) = address;
     }
 }

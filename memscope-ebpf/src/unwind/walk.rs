@@ -24,8 +24,8 @@ const UCONTEXT_RIP: u64 = 168;
 
 /// What a walk needs of the world: tables, the target's memory, a place for the frames.
 pub trait Target: Tables {
-    /// Reads 8 bytes of the target's stack.
-    fn read_word(&self, address: u64) -> Option<u64>;
+    /// Reads 8 bytes of the target's stack. Addresses mostly grow from one call to the next.
+    fn read_word(&mut self, address: u64) -> Option<u64>;
     /// An entry of the rule cache.
     fn cache_entry(&self, index: u32) -> Option<&CacheEntry>;
     /// The generation of the tables this walk uses.
@@ -174,9 +174,9 @@ impl Walk {
         true
     }
 
-    /// Every kind of row but the common one.
-    #[inline(always)]
-    fn step_rarely<T: Target>(&mut self, target: &T, row: Row) -> Progress {
+    /// Every kind of row but the common one. Not inlined for BPF, so that the common one is short and verified apart.
+    #[cfg_attr(target_arch = "bpf", inline(never))]
+    fn step_rarely<T: Target>(&mut self, target: &mut T, row: Row) -> Progress {
         match row.kind() {
             Some(RowKind::CfaFromRbp) => match self.read_rbp(target) {
                 Ok(rbp) => {
@@ -209,7 +209,7 @@ impl Walk {
 
     /// Goes to the caller of a frame whose CFA is known. The return address is the word below the CFA, on x86-64 always.
     #[inline(always)]
-    fn follow<T: Target>(&mut self, target: &T, row: Row, cfa: u64, rbp_base: u64) -> Progress {
+    fn follow<T: Target>(&mut self, target: &mut T, row: Row, cfa: u64, rbp_base: u64) -> Progress {
         if cfa <= self.sp || cfa & 7 != 0 {
             return self.ended(StackEnd::Cycle);
         }
@@ -240,7 +240,7 @@ impl Walk {
 
     /// rbp of the present frame, read from the stack if it is saved there; or why it cannot be known.
     #[inline(always)]
-    pub fn read_rbp<T: Target>(&mut self, target: &T) -> Result<u64, StackEnd> {
+    pub fn read_rbp<T: Target>(&mut self, target: &mut T) -> Result<u64, StackEnd> {
         if self.rbp_is == RBP_LOST {
             return Err(StackEnd::UnsupportedRule);
         }
@@ -253,7 +253,7 @@ impl Walk {
 
     /// A frame whose code has no CFI: its caller is believed to be in the frame record at rbp, if that looks like one.
     #[inline(always)]
-    fn step_by_frame_pointer<T: Target>(&mut self, target: &T) -> Progress {
+    fn step_by_frame_pointer<T: Target>(&mut self, target: &mut T) -> Progress {
         let distrust = if self.came == BY_GUESS {
             StackEnd::FramePointers
         } else {
@@ -279,7 +279,7 @@ impl Walk {
 
     /// From a signal handler's return into the code it interrupted, whose stack may be another one, above or below.
     #[inline(always)]
-    fn cross_signal_frame<T: Target>(&mut self, target: &T) -> Progress {
+    fn cross_signal_frame<T: Target>(&mut self, target: &mut T) -> Progress {
         let ucontext = self.sp;
         let (Some(rbp), Some(rsp), Some(rip)) = (
             target.read_word(ucontext.wrapping_add(UCONTEXT_RBP)),

@@ -56,7 +56,7 @@ impl ReplayTables {
         let mut walk = Walk::begin(registers);
         match walk.step(&mut replay) {
             Progress::Continue => {
-                let rbp = walk.read_rbp(&replay).ok();
+                let rbp = walk.read_rbp(&mut replay).ok();
                 let (pc, sp) = walk.position();
                 Ok((pc, sp, rbp))
             }
@@ -120,7 +120,7 @@ impl<R> Tables for Replay<'_, R> {
 }
 
 impl<R: Fn(u64) -> Option<u64>> Target for Replay<'_, R> {
-    fn read_word(&self, address: u64) -> Option<u64> {
+    fn read_word(&mut self, address: u64) -> Option<u64> {
         (self.read)(address)
     }
 
