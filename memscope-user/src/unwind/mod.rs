@@ -11,9 +11,13 @@ pub mod consulted;
 #[cfg(test)]
 mod differential;
 pub mod error;
+#[cfg(test)]
+mod hostile_tests;
 pub mod image;
 pub mod interval;
 pub mod known_code;
+#[cfg(test)]
+mod own_stack_tests;
 pub mod replay;
 pub mod rule;
 pub mod session;
