@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_probe_read_user;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
 use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
@@ -20,7 +20,6 @@ use crate::{atomic, count, maps, sites};
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
 const MAP_FAILED: u64 = u64::MAX;
-const NO_BLOCK: LiveBlock = LiveBlock([0; 3]);
 
 /// Probe program of every allocating and reallocating function, at its return.
 #[uretprobe]
@@ -68,12 +67,12 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         resize(pointer, size, address);
         return None;
     }
-    if old != NO_BLOCK {
+    if !old.is_none() {
         sites::count_freed(old.site(), old.size());
         count::one(Counter::Reallocated);
     }
     // A realloc in place keeps its number: it is the same entry with a new size, site and age.
-    let number = if old != NO_BLOCK && address == pointer {
+    let number = if !old.is_none() && address == pointer {
         old.unpack().number
     } else {
         // SAFETY: an 8-aligned counter of the state element.
@@ -81,7 +80,7 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     };
     let site = sites::of_caller(ctx.as_ptr(), state, spec.index);
     // SAFETY: the helper takes nothing.
-    let born_ms = unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000;
+    let born_ms = unsafe { bpf_ktime_get_ns() } / 1_000_000;
     let block = LiveBlock::pack(BlockFields {
         number,
         size,
@@ -142,7 +141,7 @@ fn result_address(spec: CallSpec, registers: Registers, pointer: u64) -> Result<
 /// No block came back. A realloc's old block lives on, unless the call was the kind that frees it.
 #[inline(always)]
 fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
-    if old == NO_BLOCK {
+    if old.is_none() {
         return;
     }
     if spec.zero_size_frees && size == 0 {
@@ -215,7 +214,7 @@ unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
 pub unsafe fn abandon(inflight: *mut InFlight, call: *mut OpenCall) {
     // SAFETY: the caller's element.
     unsafe {
-        if (*call).old != NO_BLOCK {
+        if !(*call).old.is_none() {
             restore((*call).pointer, (*call).old);
         }
         close(inflight, call);

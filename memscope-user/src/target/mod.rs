@@ -3,3 +3,4 @@
 pub mod address;
 pub mod identity;
 pub mod mapping;
+pub mod process;
