@@ -81,7 +81,10 @@ impl ElfImage {
             problems.push(error);
             Vec::new()
         });
-        let dynamic = match headers.iter().find(|header| header.p_type.get(LE) == format::PT_DYNAMIC) {
+        let dynamic = match headers
+            .iter()
+            .find(|header| header.p_type.get(LE) == format::PT_DYNAMIC)
+        {
             Some(at) if at.p_filesz.get(LE) > 0 => {
                 let (offset, size) = (FileOffset(at.p_offset.get(LE)), at.p_filesz.get(LE));
                 dynamic::read(&bytes, &segments, offset, size).unwrap_or_else(|error| {
@@ -305,7 +308,9 @@ fn find_build_id(bytes: &Checked, headers: &[ProgramHeader64<LE>], sections: &[S
         .map(|section| (section.offset.0, section.size, 4));
     // A debug file keeps its program's headers but not always the notes' bytes where they point; its sections do.
     in_sections.chain(in_segments).find_map(|(offset, size, align)| {
-        let notes = bytes.read("a note", FileOffset(offset), size.min(note::MAX_NOTES)).ok()?;
+        let notes = bytes
+            .read("a note", FileOffset(offset), size.min(note::MAX_NOTES))
+            .ok()?;
         note::build_id(&notes, align)
     })
 }

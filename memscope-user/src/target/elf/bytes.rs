@@ -99,12 +99,10 @@ impl Checked {
             limit: MAX_PIECE,
         })?;
         let mut buffer = vec![0; length];
-        self.0
-            .read_into(offset, &mut buffer)
-            .map_err(|error| ElfError::Read {
-                what,
-                why: error.to_string(),
-            })?;
+        self.0.read_into(offset, &mut buffer).map_err(|error| ElfError::Read {
+            what,
+            why: error.to_string(),
+        })?;
         Ok(buffer)
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn read(bytes: &Checked, segments: &Segments, offset: FileOffset, siz
     let entries = pod::slice_from_all_bytes::<Dyn64<LE>>(&raw).map_err(|()| ElfError::Malformed("dynamic section"))?;
     let value = |tag: DynamicTag| {
         let mut live = entries.iter().take_while(|entry| entry.d_tag.get(LE) != elf::DT_NULL);
-        live.find(|entry| entry.d_tag.get(LE) == tag).map(|entry| entry.d_val.get(LE))
+        live.find(|entry| entry.d_tag.get(LE) == tag)
+            .map(|entry| entry.d_val.get(LE))
     };
     let place = |tag| segments.to_offset(ElfAddress(value(tag)?));
     let table = |at, size| {
@@ -85,8 +86,12 @@ fn gnu_count(bytes: &Checked, segments: &Segments, at: FileOffset) -> Option<u32
     let (bucket_count, first_symbol, bloom_count) = (word(&header, 0)?, word(&header, 1)?, word(&header, 2)?);
     let buckets_at = at.0.checked_add(16 + u64::from(bloom_count) * 8)?;
     let buckets_size = u64::from(bucket_count) * 4;
-    let buckets = bytes.read("the symbol hash table", FileOffset(buckets_at), buckets_size).ok()?;
-    let highest = (0..bucket_count as usize).filter_map(|index| word(&buckets, index)).max()?;
+    let buckets = bytes
+        .read("the symbol hash table", FileOffset(buckets_at), buckets_size)
+        .ok()?;
+    let highest = (0..bucket_count as usize)
+        .filter_map(|index| word(&buckets, index))
+        .max()?;
     let Some(skipped) = highest.checked_sub(first_symbol) else {
         return Some(first_symbol);
     };

@@ -21,7 +21,9 @@ pub enum ElfError {
     #[error("ELF file type {0} (e_type): neither a program nor a shared library")]
     NotLoadable(u16),
     /// A table or section reaches past the end of the file.
-    #[error("{what} at file offset {offset:#x}, {size:#x} bytes long, reaches past the end of the file ({file:#x} bytes)")]
+    #[error(
+        "{what} at file offset {offset:#x}, {size:#x} bytes long, reaches past the end of the file ({file:#x} bytes)"
+    )]
     Truncated {
         /// What was being read.
         what: &'static str,

@@ -67,7 +67,12 @@ fn chunks(stream: &[u8], mut at: usize) -> Option<(usize, u64)> {
     let mut total = 0;
     loop {
         let control = *stream.get(at)?;
-        let field = |index| Some(u64::from(u16::from_be_bytes([*stream.get(index)?, *stream.get(index + 1)?])));
+        let field = |index| {
+            Some(u64::from(u16::from_be_bytes([
+                *stream.get(index)?,
+                *stream.get(index + 1)?,
+            ])))
+        };
         match control {
             0 => return Some((at + 1, total)),
             1 | 2 => {

@@ -49,8 +49,8 @@ pub(super) fn read(bytes: &Checked, header: &FileHeader64<LE>) -> Result<Vec<Sec
     let mut names_at = u64::from(header.e_shstrndx.get(LE).0);
     if count == 0 || names_at == u64::from(SHN_XINDEX.0) {
         let first = bytes.read("the first section header", table, entry)?;
-        let (first, _) = pod::from_bytes::<SectionHeader64<LE>>(&first)
-            .map_err(|()| ElfError::Malformed("first section header"))?;
+        let (first, _) =
+            pod::from_bytes::<SectionHeader64<LE>>(&first).map_err(|()| ElfError::Malformed("first section header"))?;
         if count == 0 {
             count = first.sh_size.get(LE);
         }
@@ -66,8 +66,8 @@ pub(super) fn read(bytes: &Checked, header: &FileHeader64<LE>) -> Result<Vec<Sec
         });
     }
     let raw = bytes.read("the section table", table, count * entry)?;
-    let headers = pod::slice_from_all_bytes::<SectionHeader64<LE>>(&raw)
-        .map_err(|()| ElfError::Malformed("section table"))?;
+    let headers =
+        pod::slice_from_all_bytes::<SectionHeader64<LE>>(&raw).map_err(|()| ElfError::Malformed("section table"))?;
     let names = match usize::try_from(names_at).ok().and_then(|index| headers.get(index)) {
         Some(section) if section.sh_type.get(LE) != SHT_NOBITS => bytes.read(
             "the section names",

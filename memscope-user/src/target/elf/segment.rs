@@ -107,7 +107,11 @@ impl Segments {
         };
         let same_kind = self.0.iter().filter(|segment| segment.executable == mapping.executable);
         let segment = same_kind.clone().find(holds).or_else(|| self.0.iter().find(holds))?;
-        let address = segment.address.0.wrapping_sub(segment.offset.0).wrapping_add(mapping.offset.0);
+        let address = segment
+            .address
+            .0
+            .wrapping_sub(segment.offset.0)
+            .wrapping_add(mapping.offset.0);
         Some(LoadBias(mapping.start.0.wrapping_sub(address)))
     }
 

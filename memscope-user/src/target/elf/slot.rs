@@ -45,7 +45,11 @@ pub(super) fn visit(
         .map(|section| (section.offset, section.size))
         .collect();
     let tables = if of_sections.is_empty() {
-        dynamic.relocations.iter().map(|table| (table.offset, table.size)).collect()
+        dynamic
+            .relocations
+            .iter()
+            .map(|table| (table.offset, table.size))
+            .collect()
     } else {
         of_sections
     };

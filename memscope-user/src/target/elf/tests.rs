@@ -1,8 +1,8 @@
 //! Images of this very machine, and images made to do harm.
 
 use super::*;
-use crate::target::loaded::load_images;
 use crate::target::identity::Pid;
+use crate::target::loaded::load_images;
 use crate::target::mapping::parse_maps;
 
 #[test]
