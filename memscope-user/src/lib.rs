@@ -2,6 +2,7 @@
 //!
 //! The rooms follow the path of the data: [`target`] → allocator → probe → unwind → database → symbol → [`report`].
 
+pub mod age;
 pub mod allocator;
 pub mod probe;
 pub mod report;
