@@ -1,5 +1,29 @@
 //! Names: from saved mappings and build ids to function, offset, file and line.
+//!
+//! Addresses are named after the fact, from what the session saved of the target's mappings ([`SavedModule`]). A file is
+//! asked only when it proves to be the one that was mapped: by build id, or, without one, by device, inode, size and
+//! time of change. Otherwise an address keeps the form `[module] + 0xoffset`: no name rather than another build's.
+//!
+//! Absent on purpose: `.dwp` packages and `.gnu_debuglink` (a path the file itself chooses); debug files are found by
+//! build id alone.
 
-/// placeholder
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct SavedModule {}
+mod capture;
+mod demangle;
+mod elf;
+mod image;
+mod module_map;
+mod open;
+mod saved;
+mod site_id;
+mod symbolizer;
+mod vdso;
+
+#[cfg(test)]
+mod compiled_tests;
+
+pub use capture::save_modules;
+pub use elf::{ElfFacts, Load, read_facts};
+pub use module_map::{Located, ModuleMap};
+pub use saved::{FileStamp, SavedModule, SavedSegment};
+pub use site_id::{FrameIdentity, site_id};
+pub use symbolizer::{Places, Symbolizer};
