@@ -1,1 +1,3 @@
 //! Probes: which instruction is the cheapest safe site, and how it is attached.
+
+pub mod site;
