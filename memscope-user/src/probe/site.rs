@@ -190,6 +190,7 @@ fn site_at(candidate: &Candidate, function: ElfAddress, re_entered: bool, end: O
     let mut formatter = GasFormatter::new();
     formatter.options_mut().set_branch_leading_zeros(false);
     formatter.options_mut().set_uppercase_hex(false);
+    formatter.options_mut().set_rip_relative_addresses(true);
     formatter.format(&candidate.instruction, &mut instruction);
     ProbeSite {
         function,

@@ -83,7 +83,7 @@ fn every_site_in_compiled_code_is_passed_by_every_call_with_its_arguments_intact
                 );
                 let build = format!("{protection_flag} {level} {frame}");
                 let elf = ElfFile::read(Path::new(&object));
-                let branch_targets = branch_targets(&object);
+                let branch_targets = branch_targets(Path::new(&object));
                 for (function, like) in SUBJECTS {
                     let row = spec(like);
                     let need = SiteNeed::of(&row);
@@ -186,8 +186,9 @@ fn prove(proof: &str, object: &str, function: &Function, site: &ProbeSite, row: 
 }
 
 /// Addresses that objdump sees direct branches go to.
-fn branch_targets(object: &str) -> Vec<u64> {
-    let listing = run("objdump", ["-d", "--no-show-raw-insn", object]);
+pub(super) fn branch_targets(object: &Path) -> Vec<u64> {
+    let options = ["-d", "--no-show-raw-insn"].map(OsStr::new);
+    let listing = run("objdump", options.into_iter().chain([object.as_os_str()]));
     let targets: Vec<u64> = listing
         .lines()
         .filter_map(|line| line.split_once(":\t"))
