@@ -8,6 +8,8 @@
 //! - An emulated `call` pushes to the user's shadow stack only in the newest kernels.
 //! - `0f xx`: the kernel's first table lets every one through; the second, meant to be asked, is asked here.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// An instruction that the kernel emulates: the probe costs one trap.
@@ -38,6 +40,17 @@ pub enum SiteClass {
     SingleStepped,
     /// The kernel may refuse to put a probe here.
     Refused,
+}
+
+impl fmt::Display for SiteClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Emulated(Emulation::LongNop) => "emulated since Linux 6.16",
+            Self::Emulated(_) => "emulated",
+            Self::SingleStepped => "single-stepped",
+            Self::Refused => "refused",
+        })
+    }
 }
 
 /// The kernel's own nops that carry no prefix it refuses (`x86_nops`, arch/x86/include/asm/nops.h).

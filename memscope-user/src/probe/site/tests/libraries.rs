@@ -27,12 +27,7 @@ fn sites(prologues: &str) -> Vec<String> {
 
 fn told(function: &str, site: &ProbeSite) -> String {
     let there = site.spec_at_site(spec(function));
-    let class = if site.is_emulated() {
-        "emulated"
-    } else {
-        "single-stepped"
-    };
-    let mut text = format!("{function}+{:#x} {} {class}", site.offset, site.instruction);
+    let mut text = format!("{function}+{:#x} {} {}", site.offset, site.instruction, site.class);
     if site.null_bypasses {
         text.push_str(", past NULL");
     }

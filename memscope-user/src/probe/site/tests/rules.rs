@@ -78,8 +78,10 @@ fn a_null_test_is_no_bypass_where_null_matters() {
 #[test]
 fn what_is_not_the_null_test_bypasses_nothing() {
     for (bytes, offset) in [
-        // jne to the rest of the function: the way on is the NULL way.
-        ("4885ff7501c3555dc3", 3),
+        // jne 1f; push %rbp; pop %rbp; 1: ret: the way on is the NULL way.
+        ("4885ff7502555dc3", 3),
+        // jbe 9f, on the same flags.
+        ("4885ff7602555dc3", 3),
         // test %edi,%edi: half the pointer.
         ("85ff7402555dc3", 2),
         // The flags are another instruction's: test %rdi,%rdi; add $1,%rax; je.
