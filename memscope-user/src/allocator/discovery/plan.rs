@@ -21,6 +21,9 @@ struct Candidate {
     size: u64,
 }
 
+/// The most indirect functions of one image that are resolved: each takes a look at every image's relocations.
+const MAX_INDIRECT: usize = 64;
+
 /// What one allocator of an image comes to.
 pub(super) struct Planned {
     pub(super) name: AllocatorName,
@@ -38,10 +41,15 @@ pub(super) fn plan(
 ) -> Vec<Planned> {
     let mut left_out: Vec<Vec<LeftOut>> = vec![Vec::new(); owners.len()];
     let mut by_address: BTreeMap<ElfAddress, Candidate> = BTreeMap::new();
+    let mut resolved = 0;
     for (owner, name, role, definition) in wanted(defined, owners) {
         let addresses = match definition.kind {
             FunctionKind::Direct => Ok(vec![definition.address]),
-            FunctionKind::Indirect => indirect.resolve(module, &name, definition.address),
+            FunctionKind::Indirect if resolved == MAX_INDIRECT => Err("one indirect function (IFUNC) too many".into()),
+            FunctionKind::Indirect => {
+                resolved += 1;
+                indirect.resolve(module, &name, definition.address)
+            }
         };
         let addresses = addresses.unwrap_or_else(|reason| {
             left_out[owner].push(LeftOut::new(&name, reason));
@@ -121,9 +129,7 @@ fn join_jumps(image: &ElfImage, by_address: &mut BTreeMap<ElfAddress, Candidate>
         .collect();
     for from in jumps.keys() {
         // A chain of jumps ends within as many steps as there are jumps, or is a circle.
-        let to = jumps
-            .iter()
-            .try_fold(*from, |at, _| jumps.get(&at).copied().map_or(Err(at), Ok));
+        let to = (0..=jumps.len()).try_fold(*from, |at, _| jumps.get(&at).copied().ok_or(at));
         if let Err(to) = to
             && let Some(alias) = by_address.remove(from)
             && let Some(target) = by_address.get_mut(&to)
