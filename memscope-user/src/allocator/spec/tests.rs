@@ -1,5 +1,7 @@
 //! Specifications as users write them, rightly and wrongly.
 
+mod resolved;
+
 use memscope_ebpf::call::{Argument, CallKind, CallResult};
 
 use super::*;
