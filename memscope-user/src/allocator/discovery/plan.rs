@@ -14,6 +14,8 @@ use crate::target::elf::{ElfImage, FunctionKind};
 #[derive(Clone, Debug)]
 struct Candidate {
     owner: usize,
+    /// Place of the name in the order of the tables: of several names the first is shown.
+    rank: usize,
     name: String,
     aliases: Vec<String>,
     role: Role,
@@ -42,7 +44,7 @@ pub(super) fn plan(
     let mut left_out: Vec<Vec<LeftOut>> = vec![Vec::new(); owners.len()];
     let mut by_address: BTreeMap<ElfAddress, Candidate> = BTreeMap::new();
     let mut resolved = 0;
-    for (owner, name, role, definition) in wanted(defined, owners) {
+    for (rank, (owner, name, role, definition)) in wanted(defined, owners).enumerate() {
         let addresses = match definition.kind {
             FunctionKind::Direct => Ok(vec![definition.address]),
             FunctionKind::Indirect if resolved == MAX_INDIRECT => Err("one indirect function (IFUNC) too many".into()),
@@ -75,6 +77,7 @@ pub(super) fn plan(
                         address,
                         Candidate {
                             owner,
+                            rank,
                             name: name.clone(),
                             aliases: Vec::new(),
                             role,
@@ -96,6 +99,17 @@ pub(super) fn plan(
     }
     join_jumps(image, &mut by_address);
     finish(module, image, owners, by_address, left_out)
+}
+
+impl Candidate {
+    fn add_names_of(&mut self, mut alias: Self) {
+        if alias.rank < self.rank {
+            self.rank = alias.rank;
+            std::mem::swap(&mut self.name, &mut alias.name);
+        }
+        self.aliases.push(alias.name);
+        self.aliases.extend(alias.aliases);
+    }
 }
 
 /// Every definition that a table of an owner names, in the order of the tables.
@@ -134,8 +148,7 @@ fn join_jumps(image: &ElfImage, by_address: &mut BTreeMap<ElfAddress, Candidate>
             && let Some(alias) = by_address.remove(from)
             && let Some(target) = by_address.get_mut(&to)
         {
-            target.aliases.push(alias.name);
-            target.aliases.extend(alias.aliases);
+            target.add_names_of(alias);
         }
     }
 }

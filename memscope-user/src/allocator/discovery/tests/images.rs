@@ -149,6 +149,7 @@ fn a_jump_to_a_probed_function_of_the_same_role_is_its_alias() {
     let mut aliases = malloc.aliases.clone();
     aliases.sort();
     assert_eq!(aliases, ["pvalloc", "valloc"], "{discovery}");
+    assert_eq!(malloc.name, "malloc", "the first of the catalogue's names is shown");
     // Another role, or a circle: each is probed by itself.
     named(&discovery, "reallocarray");
     named(&discovery, "cfree");
@@ -179,7 +180,7 @@ fn a_library_of_operators_alone_is_ignored() {
 /// C with the linker names that rustc gives its allocation functions, old or new.
 fn rust(names: &[&str], mangled: bool) -> String {
     let define = |name: &&str| {
-        let linker = if mangled {
+        let linker = if mangled && name.starts_with("__r") {
             format!("_RNvCsfLfy6EI15iL_7___rustc{}_{name}", name.len())
         } else {
             (*name).to_owned()
@@ -202,7 +203,13 @@ fn rusts_functions_are_probed_only_where_they_reach_no_known_allocator() {
         "__rust_realloc",
     ];
     let with_default = [&own[..], &["__rdl_alloc"]].concat();
-    let with_jemalloc = [&own[..], &["_rjem_mallocx", "_rjem_rallocx", "_rjem_dallocx"]].concat();
+    // What the linker leaves of them in a Rust program.
+    let with_jemalloc = [
+        &own[..],
+        &["_rjem_malloc", "_rjem_mallocx", "_rjem_rallocx", "_rjem_sdallocx"],
+    ]
+    .concat();
+    let with_mimalloc = [&own[..], &["mi_malloc_aligned", "mi_realloc_aligned", "mi_free"]].concat();
     for mangled in [false, true] {
         let discovery = in_file(&folder.compile("program", &rust(&own, mangled), &[]));
         assert_eq!(names(&discovery), [AllocatorName::RustGlobal], "{discovery}");
@@ -224,6 +231,8 @@ fn rusts_functions_are_probed_only_where_they_reach_no_known_allocator() {
         prefix: "_rjem_".into(),
     };
     assert_eq!(names(&discovery), [jemalloc], "{discovery}");
+    let discovery = in_file(&folder.compile("program", &rust(&with_mimalloc, true), &[]));
+    assert_eq!(names(&discovery), [AllocatorName::Mimalloc], "{discovery}");
 }
 
 /// Both values of a pair of arguments that must be there.

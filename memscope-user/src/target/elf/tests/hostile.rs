@@ -61,6 +61,12 @@ fn victim(folder: &Folder) -> Vec<u8> {
     std::fs::read(folder.path("lib.so")).expect("the library")
 }
 
+/// How many rounds to go: `MEMSCOPE_FUZZ=100` makes a test a hundred times as long.
+pub(super) fn rounds(usual: u64) -> u64 {
+    let times = std::env::var("MEMSCOPE_FUZZ").ok().and_then(|times| times.parse().ok());
+    usual * times.unwrap_or(1)
+}
+
 #[test]
 fn an_image_cut_short_anywhere() {
     let folder = Folder::new("cut");
@@ -79,7 +85,7 @@ fn an_image_with_bytes_changed() {
     bare[40..48].fill(0);
     bare[58..64].fill(0);
     let odd = [0x00, 0xff, 0x7f, 0x80, 0x01, 0xfe, 0x40];
-    for seed in 1..=3000_u64 {
+    for seed in 1..=rounds(3000) {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut bytes = if seed % 2 == 0 { whole.clone() } else { bare.clone() };
         for _ in 0..=random.below(8) {
@@ -149,6 +155,23 @@ fn sizes_beyond_the_limit_take_no_memory() {
     assert!(matches!(problems[..], [ElfError::TooLarge { .. }]), "{problems:?}");
     let symtab = image.section(".symtab").expect("symbols");
     assert!(matches!(image.section_bytes(symtab), Err(ElfError::TooLarge { .. })));
+}
+
+#[test]
+fn a_file_cut_short_under_us_is_an_error() {
+    let folder = Folder::new("under");
+    let path = folder.compile("lib.so", LIBRARY, &["-shared", "-fPIC"]);
+    let image = image(&path);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("the library");
+    file.set_len(4096).expect("shorter");
+    let problems = image.visit_functions(&mut |_| {});
+    assert!(
+        problems.iter().any(|problem| matches!(problem, ElfError::Read { .. })),
+        "{problems:?}"
+    );
 }
 
 #[test]
