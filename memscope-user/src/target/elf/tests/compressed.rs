@@ -48,7 +48,7 @@ fn a_decompression_bomb_is_refused_before_it_goes_off() {
         stream.extend([0; 20]);
     }
     stream.extend([0, 0]);
-    while stream.len() % 4 != 0 {
+    while !stream.len().is_multiple_of(4) {
         stream.push(0);
     }
     stream.extend([0; 4]);
