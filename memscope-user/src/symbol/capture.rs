@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::elf::{ElfFacts, read_facts};
 use super::open::{open_in_root, open_regular};
 use super::saved::{FileStamp, SavedModule, SavedSegment};
 use super::vdso;
+use crate::target::address::BuildId;
+use crate::target::elf::{ElfImage, FileBytes, Segments};
 use crate::target::identity::Pid;
 use crate::target::mapping::{FileKey, Mapping};
 
@@ -18,7 +19,7 @@ use crate::target::mapping::{FileKey, Mapping};
 #[must_use]
 pub fn save_modules(pid: Pid, mappings: &[Mapping]) -> Vec<SavedModule> {
     let mut modules: Vec<SavedModule> = Vec::new();
-    let mut known: BTreeMap<(FileKey, &OsStr), (usize, Option<ElfFacts>)> = BTreeMap::new();
+    let mut known: BTreeMap<(FileKey, &OsStr), (usize, Option<Facts>)> = BTreeMap::new();
     for mapping in mappings.iter().filter(|mapping| mapping.executable) {
         let key = mapping.file().map(|file| (file, mapping.path.as_os_str()));
         if let Some((index, facts)) = key.and_then(|key| known.get(&key)) {
@@ -39,19 +40,34 @@ pub fn save_modules(pid: Pid, mappings: &[Mapping]) -> Vec<SavedModule> {
     modules
 }
 
-fn segment(mapping: &Mapping, facts: Option<&ElfFacts>) -> SavedSegment {
+/// What is kept of an image while its mappings are gone through.
+#[derive(Clone)]
+struct Facts {
+    build_id: Option<BuildId>,
+    segments: Segments,
+}
+
+fn facts(file: File) -> Option<Facts> {
+    let image = ElfImage::parse(FileBytes::new(file).ok()?).ok()?;
+    Some(Facts {
+        build_id: image.build_id().cloned(),
+        segments: image.segments().clone(),
+    })
+}
+
+fn segment(mapping: &Mapping, facts: Option<&Facts>) -> SavedSegment {
     SavedSegment {
         start: mapping.start,
         end: mapping.end,
         offset: mapping.offset,
-        elf_address: facts.and_then(|facts| facts.address_of_mapping(mapping.offset)),
+        elf_address: facts.and_then(|facts| Some(facts.segments.bias_of(mapping)?.to_elf(mapping.start))),
     }
 }
 
-fn read(pid: Pid, mapping: &Mapping) -> (Option<FileStamp>, Option<ElfFacts>) {
+fn read(pid: Pid, mapping: &Mapping) -> (Option<FileStamp>, Option<Facts>) {
     if mapping.path == vdso::NAME {
         let file = File::open(format!("/proc/{pid}/mem")).and_then(|memory| vdso::copy(&memory, mapping));
-        return (None, file.and_then(|file| read_facts(&file)).ok());
+        return (None, file.ok().and_then(facts));
     }
     if mapping.file().is_none() {
         return (None, None);
@@ -60,7 +76,7 @@ fn read(pid: Pid, mapping: &Mapping) -> (Option<FileStamp>, Option<ElfFacts>) {
         return (None, None);
     };
     let stamp = file.metadata().ok().map(|metadata| FileStamp::from(&metadata));
-    (stamp, read_facts(&file).ok())
+    (stamp, facts(file))
 }
 
 /// The mapped file itself. `/proc/PID/map_files` needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without, the path in the

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::{FrameIdentity, ModuleMap, Places, SavedModule, Symbolizer, read_facts, save_modules, site_id};
+use super::screen::debug_information_is_tame;
+use super::{FrameIdentity, ModuleMap, Places, SavedModule, Symbolizer, save_modules, site_id};
 use crate::report::model::{Frame, SiteId};
 use crate::target::address::{BuildId, RuntimeAddress};
+use crate::target::elf::{ElfImage, FileBytes};
 use crate::target::identity::Pid;
 use crate::target::mapping::parse_maps;
 
@@ -91,7 +92,21 @@ impl Target {
     fn names(&self, live: bool, debug_root: &Path) -> Vec<Frame> {
         let places = Places {
             debug_roots: vec![debug_root.to_owned()],
+            ..Places::default()
         };
+        self.names_from(live, places)
+    }
+
+    /// As for a user whom nobody believes.
+    fn names_of_a_stranger(&self) -> Vec<Frame> {
+        let places = Places {
+            debug_roots: Vec::new(),
+            believed_users: Vec::new(),
+        };
+        self.names_from(false, places)
+    }
+
+    fn names_from(&self, live: bool, places: Places) -> Vec<Frame> {
         let mut symbolizer = Symbolizer::with_places(self.modules.clone(), live.then_some(self.pid), places);
         let frames = symbolizer.name(self.return_address, true).to_vec();
         let function = symbolizer.name(self.function, false);
@@ -174,9 +189,8 @@ fn debug_information_gives_functions_lines_and_inlined_functions_also_after_the_
     assert_eq!(frames[0].address, target.return_address);
     assert!(frames[1].offset > 1 && frames[0].offset == frames[1].offset);
     assert_eq!(frames[2].offset, 0);
-    let facts = read_facts(&fs::File::open(&program).unwrap()).unwrap();
-    assert!(facts.build_id.is_some());
-    assert_eq!(frames[0].build_id, facts.build_id);
+    assert!(frames[0].build_id.is_some());
+    assert_eq!(frames[0].build_id, target.module().build_id);
 }
 
 #[test]
@@ -330,12 +344,100 @@ fn a_function_in_two_pieces_keeps_its_offset_its_lines_and_what_is_inlined() {
 }
 
 #[test]
-fn a_file_that_others_may_change_is_read_too() {
+fn a_strangers_file_is_read_too() {
     let folder = tempfile::tempdir().unwrap();
     let program = compile(folder.path(), "prog", PROGRAM, &["-g"]);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).unwrap();
-    let frames = Target::start(&program).names(true, folder.path());
+    let frames = Target::start(&program).names_of_a_stranger();
     assert_eq!(functions(&frames), ["inner", "outer", "leaf"]);
+    assert_eq!(frames[0].source.as_ref().unwrap().line, Some(4));
+    let compressed = compile(folder.path(), "compressed", PROGRAM, &["-g", "-gz=zlib"]);
+    let target = Target::start(&compressed);
+    assert_eq!(
+        functions(&target.names(false, folder.path())),
+        ["inner", "outer", "leaf"]
+    );
+    assert_eq!(functions(&target.names_of_a_stranger()), ["outer", "leaf"]);
+}
+
+/// Debug information for `leaf` in assembler: a unit, a function and whatever is given for its children.
+fn debug_information(function_attributes: &str, entries: &str, more: &str) -> String {
+    format!(
+        "\
+.section .debug_abbrev,\"\",@progbits
+.byte 1, 0x11, 1, 0, 0                                  # unit
+.byte 2, 0x2e, 1, 0x11, 0x01, 0x12, 0x06, 0, 0          # function: low_pc, high_pc
+.byte 3, 0x1d, 1, 0, 0                                  # inlined function
+.byte 4, 0x2e, 0, 0x55, 0x17, 0, 0                      # function: ranges
+.byte 0
+.section .debug_info,\"\",@progbits
+.long 2f - 1f
+1: .short 4
+.long 0
+.byte 8, 1
+{function_attributes}
+{entries}
+.byte 0, 0
+2:
+{more}
+.section .note.GNU-stack,\"\",@progbits
+"
+    )
+}
+
+fn with_debug_information(folder: &Path, name: &str, assembler: &str) -> PathBuf {
+    let file = folder.join(format!("{name}.s"));
+    fs::write(&file, assembler).unwrap();
+    compile(folder, name, PROGRAM, &[file.to_str().unwrap()])
+}
+
+#[test]
+fn a_strangers_debug_information_can_exhaust_neither_stack_nor_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let function = ".byte 2\n.quad leaf\n.long 64";
+    for (name, levels, tame) in [("shallow", 100, true), ("deep", 2_000_000, false)] {
+        let entries = format!(".rept {levels}\n.byte 3\n.endr\n.rept {levels}\n.byte 0\n.endr\n.byte 0");
+        let program = with_debug_information(folder.path(), name, &debug_information(function, &entries, ""));
+        let target = Target::start(&program);
+        assert_eq!(tame_of(&program), tame);
+        assert_eq!(functions(&target.names_of_a_stranger()), ["outer", "leaf"]);
+    }
+    for (name, count, tame) in [("few", 10, true), ("many", 100_000, false)] {
+        let entries = format!(".rept {count}\n.byte 4\n.long 0\n.endr\n.byte 0");
+        let list = ".section .debug_ranges,\"\",@progbits\n.rept 100000\n.quad 1, 2\n.endr\n.quad 0, 0";
+        let program = with_debug_information(folder.path(), name, &debug_information(function, &entries, list));
+        let target = Target::start(&program);
+        assert_eq!(tame_of(&program), tame);
+        assert_eq!(functions(&target.names_of_a_stranger()), ["outer", "leaf"]);
+    }
+}
+
+fn tame_of(program: &Path) -> bool {
+    let bytes = FileBytes::new(fs::File::open(program).unwrap()).unwrap();
+    debug_information_is_tame(&ElfImage::parse(bytes).unwrap())
+}
+
+#[test]
+fn symbols_in_a_compressed_image_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = compile(folder.path(), "full", PROGRAM, &[]);
+    let compressed = folder.path().join("symbols.xz");
+    let mut out = fs::File::create(&compressed).unwrap();
+    lzma_rs::xz_compress(&mut fs::read(&full).unwrap().as_slice(), &mut out).unwrap();
+    let program = folder.path().join("prog");
+    let section = format!(".gnu_debugdata={}", compressed.display());
+    let objcopy = ["--strip-all", "--add-section", &section];
+    assert!(
+        Command::new("objcopy")
+            .args(objcopy)
+            .arg(&full)
+            .arg(&program)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let frames = Target::start(&program).names(true, folder.path());
+    assert_eq!(functions(&frames), ["outer", "leaf"]);
+    assert_eq!(frames[1].offset, 0);
 }
 
 #[inline(never)]
@@ -424,7 +526,7 @@ fn a_damaged_file_of_the_right_build_costs_names_and_nothing_else() {
         }
         fs::remove_file(&program).unwrap();
         fs::write(&program, &bad).unwrap();
-        let frames = target.names(false, folder.path());
+        let frames = target.names_of_a_stranger();
         assert!((2..=40).contains(&frames.len()), "{frames:?}");
     }
 }

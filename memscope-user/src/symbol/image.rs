@@ -1,5 +1,6 @@
 //! Finds the files that can name a module's addresses, and makes sure that they are that module's and hold still.
 
+use std::cell::OnceCell;
 use std::fs::{File, Metadata};
 use std::io::{self, Seek as _};
 use std::os::fd::AsRawFd as _;
@@ -8,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::MemfdFlags;
 
-use super::elf::{ElfFacts, read_facts};
+use super::functions::Functions;
 use super::open::{open_in_root, open_regular};
+use super::places::Places;
 use super::saved::{FileStamp, SavedModule};
-use super::symbolizer::Places;
+use super::screen::debug_information_is_tame;
 use super::vdso;
-use crate::target::address::BuildId;
+use crate::target::address::{BuildId, ElfAddress};
+use crate::target::elf::{ElfImage, FileBytes};
 use crate::target::identity::Pid;
 
 /// A file proven to be of the module's build.
@@ -22,22 +25,42 @@ pub(super) struct Image {
     _file: File,
     /// Leads to the very file that was proven, whatever its name means by now.
     pub(super) path: PathBuf,
-    pub(super) facts: ElfFacts,
+    elf: ElfImage,
     /// Its DWARF may be read.
     pub(super) with_debug_info: bool,
+    functions: OnceCell<Functions>,
 }
 
-/// Files larger than this are not read: their symbol tables alone would be the cost of the whole report.
-const SIZE_LIMIT: u64 = 8 << 30;
+impl Image {
+    /// Whether both addresses are in one segment: a symbol in another one cannot be the function around an address.
+    pub(super) fn in_one_segment(&self, a: ElfAddress, b: ElfAddress) -> bool {
+        self.elf.segments().as_slice().iter().any(|segment| {
+            let holds = |x: ElfAddress| {
+                x.0.checked_sub(segment.address.0)
+                    .is_some_and(|at| at < segment.memory_size)
+            };
+            holds(a) && holds(b)
+        })
+    }
+
+    /// Its functions as we read them ourselves.
+    pub(super) fn functions(&self) -> &Functions {
+        self.functions.get_or_init(|| Functions::of(&self.elf))
+    }
+}
 
 /// Files that others can change are copied before they are mapped, up to this size: a mapped file that is truncated
-/// kills its reader. Larger ones are mapped as they are; that risk is only this command's own.
-const COPY_LIMIT: u64 = 256 << 20;
+/// kills its reader. Larger ones are mapped as they are, without their debug information; that risk is only this
+/// command's own.
+const COPY_LIMIT: u64 = 512 << 20;
 
 /// The images to ask for names, best first: the separate debug file, then the module itself.
 pub(super) fn find(module: &SavedModule, live: Option<Pid>, places: &Places) -> Vec<Image> {
     let separate = module.build_id.as_ref().and_then(|id| separate_debug_file(id, places));
-    separate.into_iter().chain(module_itself(module, live)).collect()
+    separate
+        .into_iter()
+        .chain(module_itself(module, live, places))
+        .collect()
 }
 
 fn separate_debug_file(id: &BuildId, places: &Places) -> Option<Image> {
@@ -46,84 +69,97 @@ fn separate_debug_file(id: &BuildId, places: &Places) -> Option<Image> {
     places.debug_roots.iter().find_map(|root| {
         let file = open_regular(&root.join(&name)).ok()?;
         // It may send us on to a supplementary file, so it has to be from someone we believe.
-        let metadata = file.metadata().ok().filter(is_trusted)?;
-        let facts = read_facts(&file)
-            .ok()
-            .filter(|facts| facts.build_id.as_ref() == Some(id))?;
-        image(file, &metadata, facts, true)
+        file.metadata().ok().filter(|metadata| places.believes(metadata))?;
+        let elf = parse(&file).ok().filter(|elf| elf.build_id() == Some(id))?;
+        Some(Image::of(file, elf, true))
     })
 }
 
-fn module_itself(module: &SavedModule, live: Option<Pid>) -> Option<Image> {
+fn module_itself(module: &SavedModule, live: Option<Pid>, places: &Places) -> Option<Image> {
     if module.path.as_os_str() == vdso::NAME {
-        return prove(vdso::of_this_process().ok()?, module);
+        let file = vdso::of_this_process().ok()?;
+        let elf = parse(&file)
+            .ok()
+            .filter(|elf| elf.build_id().is_some() && elf.build_id() == module.build_id.as_ref())?;
+        return Some(Image::of(file, elf, false));
     }
     if !module.has_file() {
         return None;
     }
     let mapped = live.into_iter().flat_map(|pid| {
-        module.segments.iter().map(move |segment| {
+        let of_segment = move |segment: &super::SavedSegment| {
             open_regular(&PathBuf::from(format!(
                 "/proc/{pid}/map_files/{:x}-{:x}",
                 segment.start, segment.end
             )))
-        })
+        };
+        module.segments.iter().map(of_segment)
     });
     let in_root = live
         .into_iter()
         .map(|pid| open_in_root(Path::new(&format!("/proc/{pid}/root")), &module.path));
     let on_host = std::iter::once_with(|| open_regular(&module.path));
     let candidates = mapped.chain(in_root).chain(on_host);
-    candidates.flatten().find_map(|file| prove(file, module))
+    candidates.flatten().find_map(|file| prove(file, module, places))
 }
 
 /// The file, if it is the one that was mapped.
-fn prove(file: File, module: &SavedModule) -> Option<Image> {
+fn prove(file: File, module: &SavedModule, places: &Places) -> Option<Image> {
     let metadata = file.metadata().ok()?;
-    let facts = read_facts(&file).ok()?;
+    let elf = parse(&file).ok()?;
     let proven = match &module.build_id {
-        Some(_) => facts.build_id == module.build_id,
-        None => facts.build_id.is_none() && module.file == Some(FileStamp::from(&metadata)),
+        Some(id) => elf.build_id() == Some(id),
+        None => elf.build_id().is_none() && module.file == Some(FileStamp::from(&metadata)),
     };
-    // A file that names another file to read would choose what we open.
-    let with_debug_info = facts.has_debug_info && !facts.links_elsewhere;
-    if proven {
-        image(file, &metadata, facts, with_debug_info)
-    } else {
-        None
-    }
-}
-
-fn image(file: File, metadata: &Metadata, facts: ElfFacts, with_debug_info: bool) -> Option<Image> {
-    if metadata.len() > SIZE_LIMIT {
+    if !proven {
         return None;
     }
-    let (file, facts) = if is_trusted(metadata) || metadata.len() > COPY_LIMIT {
-        (file, facts)
-    } else {
-        let copy = copy(&file).ok()?;
-        // The copy is what will be read, so it is the copy that has to be of the same build.
-        let copied = read_facts(&copy).ok().filter(|copied| *copied == facts)?;
-        (copy, copied)
-    };
-    Some(Image {
-        path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
-        _file: file,
-        facts,
-        with_debug_info,
-    })
+    // A file that names another file to read would choose what we open.
+    let links_elsewhere = [".gnu_debuglink", ".gnu_debugaltlink", ".debug_sup"];
+    let with_debug_info = elf.section(".debug_info").is_some_and(|section| !section.absent)
+        && !links_elsewhere.iter().any(|name| elf.section(name).is_some());
+    if places.believes(&metadata) && is_the_hosts(&metadata, &module.path) {
+        return Some(Image::of(file, elf, with_debug_info));
+    }
+    if metadata.len() > COPY_LIMIT {
+        return Some(Image::of(file, elf, false));
+    }
+    let copy = copy(&file).ok()?;
+    // The copy is what will be read, so it is the copy that has to be of the same build.
+    let copied = parse(&copy)
+        .ok()
+        .filter(|copied| copied.build_id() == module.build_id.as_ref())?;
+    let with_debug_info = with_debug_info && debug_information_is_tame(&copied);
+    Some(Image::of(copy, copied, with_debug_info))
 }
 
-/// Only root or we ourselves can change it.
-fn is_trusted(metadata: &Metadata) -> bool {
-    let owner = metadata.uid();
-    (owner == 0 || owner == rustix::process::geteuid().as_raw()) && metadata.mode() & 0o022 == 0
+impl Image {
+    fn of(file: File, elf: ElfImage, with_debug_info: bool) -> Self {
+        Self {
+            path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            _file: file,
+            elf,
+            with_debug_info,
+            functions: OnceCell::new(),
+        }
+    }
+}
+
+fn parse(file: &File) -> io::Result<ElfImage> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    ElfImage::parse(FileBytes::new(file.try_clone()?)?).map_err(invalid)
+}
+
+/// The path leads to this file on the host too. Root of a container is root of its own files only, and its files are
+/// not the host's.
+fn is_the_hosts(metadata: &Metadata, path: &Path) -> bool {
+    let on_host = path.metadata();
+    on_host.is_ok_and(|on_host| (on_host.dev(), on_host.ino()) == (metadata.dev(), metadata.ino()))
 }
 
 fn copy(file: &File) -> io::Result<File> {
     let mut copy = memory_file()?;
     let mut from = file;
-    // Reading the facts has moved the position.
     from.rewind()?;
     io::copy(&mut from, &mut copy)?;
     Ok(copy)

@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
@@ -12,25 +11,11 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer as Blazesym};
 use super::demangle::demangle;
 use super::image::{self, Image};
 use super::module_map::{Located, ModuleMap};
+use super::places::Places;
 use super::saved::SavedModule;
 use crate::report::model::{Frame, SourceLine};
 use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
 use crate::target::identity::Pid;
-
-/// Where files are looked for.
-#[derive(Clone, Debug)]
-pub struct Places {
-    /// Folders with `.build-id/xx/….debug` in them.
-    pub debug_roots: Vec<PathBuf>,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self {
-            debug_roots: vec![PathBuf::from("/usr/lib/debug")],
-        }
-    }
-}
 
 /// Names the addresses of one session. Nothing is opened before the first address of a module is asked for.
 pub struct Symbolizer {
@@ -143,35 +128,47 @@ impl Symbolizer {
     /// latter of a function in several pieces (`DW_AT_ranges`, as GCC splits off `.cold` ones): it then answers 0.
     fn ask_image(&self, image: &Image, address: ElfAddress) -> Option<Names> {
         let detailed = if image.with_debug_info {
-            self.ask(image, address, true)
+            self.ask(image, address, true).ok().flatten()
         } else {
             None
         };
         if let Some(symbol) = &detailed
             && (symbol.addr != 0 || symbol.size.is_some())
-            && image.facts.in_one_segment(ElfAddress(symbol.addr), address)
+            && image.in_one_segment(ElfAddress(symbol.addr), address)
         {
-            return Some(Names::new(symbol, symbol));
+            return Some(Names::new(&symbol.name, symbol.offset as u64, Some(symbol)));
         }
         // Broken debug information does not spoil the symbol table either.
-        let plain = self.ask(image, address, false)?;
-        let in_one_segment = image.facts.in_one_segment(ElfAddress(plain.addr), address);
-        in_one_segment.then(|| Names::new(&plain, detailed.as_ref().unwrap_or(&plain)))
+        let (name, start) = match self.ask(image, address, false) {
+            Ok(symbol) => symbol.map(|symbol| (symbol.name, ElfAddress(symbol.addr)))?,
+            Err(Unreadable) => image
+                .functions()
+                .at(address)
+                .map(|(name, start)| (name.into(), start))?,
+        };
+        let offset = address
+            .0
+            .checked_sub(start.0)
+            .filter(|_| image.in_one_segment(start, address))?;
+        Some(Names::new(&name, offset, detailed.as_ref()))
     }
 
-    fn ask(&self, image: &Image, address: ElfAddress, debug_syms: bool) -> Option<Sym<'_>> {
+    fn ask(&self, image: &Image, address: ElfAddress, debug_syms: bool) -> Result<Option<Sym<'_>>, Unreadable> {
         let mut elf = Elf::new(&image.path);
         elf.debug_syms = debug_syms;
         let source = Source::Elf(elf);
-        // The file's bytes are the target's. Should the reader trip over them, this address has no name, and that is all:
-        // nothing of the reader's that a panic may leave half done is a value we use.
+        // The file's bytes are the target's. Should the reader trip over them, this address has no name from it, and
+        // that is all: nothing of the reader's that a panic may leave half done is a value we use.
         let answer = catch_unwind(AssertUnwindSafe(|| {
             self.blazesym.symbolize_single(&source, Input::VirtOffset(address.0))
         }));
-        let symbol = answer.ok()?.ok()?.into_sym()?;
-        (!symbol.name.is_empty() && symbol.addr <= address.0).then_some(symbol)
+        let symbol = answer.map_err(|_| Unreadable)?.map_err(|_| Unreadable)?.into_sym();
+        Ok(symbol.filter(|symbol| !symbol.name.is_empty() && symbol.addr <= address.0))
     }
 }
+
+/// blazesym gave up on a file.
+struct Unreadable;
 
 /// What a file says about one address.
 struct Names {
@@ -182,14 +179,14 @@ struct Names {
 }
 
 impl Names {
-    /// Name and offset of one answer, lines and inlined functions of the other.
-    fn new(function: &Sym<'_>, detailed: &Sym<'_>) -> Self {
-        let inlined = detailed.inlined.iter().rev();
+    /// A function's name, the address's offset in it, and what is known of lines and inlined functions.
+    fn new(name: &str, offset: u64, detailed: Option<&Sym<'_>>) -> Self {
+        let inlined = detailed.map_or(&[][..], |symbol| &symbol.inlined).iter().rev();
         let inlined = inlined.map(|function| (demangle(&function.name), source(function.code_info.as_ref()), true));
-        let own = (demangle(&function.name), source(detailed.code_info.as_deref()), false);
+        let own = source(detailed.and_then(|symbol| symbol.code_info.as_deref()));
         Self {
-            offset: function.offset as u64,
-            functions: inlined.chain([own]).collect(),
+            offset,
+            functions: inlined.chain([(demangle(name), own, false)]).collect(),
         }
     }
 }
