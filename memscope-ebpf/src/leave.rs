@@ -216,6 +216,22 @@ unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
     }
 }
 
+/// Forgets a call that has handed over to another function by a tail call. The other one takes its old block again.
+///
+/// # Safety
+/// As [`abandon`].
+#[inline(always)]
+pub unsafe fn hand_over(inflight: *mut InFlight, call: *mut OpenCall) {
+    // SAFETY: the caller's element.
+    unsafe {
+        if !(*call).old.is_none() {
+            restore((*call).pointer, (*call).old);
+        }
+        close(inflight, call);
+    }
+    count::one(Counter::Nested);
+}
+
 /// Forgets a call that never returned. A realloc's old block goes back: nothing says that it was freed.
 ///
 /// # Safety
