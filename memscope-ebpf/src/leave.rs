@@ -1,6 +1,5 @@
 //! Return of an allocating function: the block is born, with its stack.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
@@ -78,7 +77,7 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         // SAFETY: an 8-aligned counter of the state element.
         EntryNumber(unsafe { atomic::fetch_add(&raw mut (*state).last_number, 1) } + 1)
     };
-    let site = sites::of_caller(ctx.as_ptr(), state, spec.index);
+    let site = sites::of_caller(registers, state, spec.index);
     // SAFETY: the helper takes nothing.
     let born_ms = unsafe { bpf_ktime_get_ns() } / 1_000_000;
     let block = LiveBlock::pack(BlockFields {
