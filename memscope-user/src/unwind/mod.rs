@@ -18,4 +18,5 @@ pub mod session;
 pub mod table;
 
 pub use error::UnwindError;
+pub use session::{CodeMapping, CodeSource, Layout, Refresh};
 pub use table::{Coverage, UnwindTable, table_for_elf};
