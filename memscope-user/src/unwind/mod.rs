@@ -1,8 +1,8 @@
 //! Call frame information into the compact rows that the BPF unwinder walks. Pure: bytes in, rows out.
 //!
 //! The path: [`image`] finds code and call frame sections, [`consulted`] the addresses a walk can look up, [`cfi`] and
-//! [`rule`] turn the rows that hold there into compact ones, [`interval`] makes them disjoint, [`table`] puts them into
-//! pages; [`session`] lays the tables of all mappings out in the kernel's arrays.
+//! [`rule`] turn the rows that hold there into compact ones, [`known_code`] adds what only the code's bytes tell,
+//! [`interval`] makes ranges disjoint, [`table`] puts them into pages; [`session`] lays the tables of all mappings out in the kernel's arrays.
 
 pub mod cfi;
 pub mod consulted;
@@ -11,8 +11,8 @@ mod differential;
 pub mod error;
 pub mod image;
 pub mod interval;
+pub mod known_code;
 pub mod replay;
-pub mod restorer;
 pub mod rule;
 pub mod session;
 pub mod table;

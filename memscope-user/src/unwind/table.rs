@@ -8,7 +8,7 @@ use super::consulted::ConsultedAddresses;
 use super::error::UnwindError;
 use super::image::CodeImage;
 use super::interval::{Interval, disjoint, fill_gaps};
-use super::restorer::restorers;
+use super::known_code::{context_starts, restorers};
 use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
 
 /// Pages a table can have: 1 GiB of code.
@@ -87,8 +87,9 @@ pub fn table_for_elf(bytes: &[u8]) -> Result<UnwindTable, UnwindError> {
     let by_eh_frame = disjoint(eh_frame_intervals(&image, &code, &mut count)?);
     let by_debug_frame = disjoint(debug_frame_intervals(&image, &code, &mut count)?);
     let by_cfi = fill_gaps(by_eh_frame, &by_debug_frame);
-    let by_code = disjoint(image.code.iter().flat_map(restorers).collect());
-    let intervals = fill_gaps(by_code, &by_cfi);
+    let signal_frames = disjoint(image.code.iter().flat_map(restorers).collect());
+    let starts = disjoint(image.code.iter().flat_map(context_starts).collect());
+    let intervals = fill_gaps(fill_gaps(signal_frames, &by_cfi), &starts);
     if intervals.is_empty() {
         return Err(UnwindError::NoCfi);
     }
