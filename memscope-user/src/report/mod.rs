@@ -11,6 +11,7 @@ pub mod model;
 pub mod ndjson;
 pub mod notes;
 mod sink;
+pub mod sites;
 pub mod text;
 
 #[cfg(test)]
