@@ -1,0 +1,57 @@
+//! A session under test: attached in full when made, always detached when dropped, also by a panic.
+
+use crate::memscope::{Memscope, Output};
+use crate::report::Database;
+
+/// An attached session.
+#[derive(Debug)]
+pub struct Session<'a> {
+    memscope: &'a Memscope,
+    pid: u32,
+    open: bool,
+}
+
+impl<'a> Session<'a> {
+    /// Attaches to `pid` and demands success.
+    pub fn attach(memscope: &'a Memscope, pid: u32) -> Self {
+        Self::attach_with(memscope, pid, &[])
+    }
+
+    /// Attaches with further arguments.
+    pub fn attach_with(memscope: &'a Memscope, pid: u32, more: &[&str]) -> Self {
+        // Made before the command runs: what a failing attach leaves behind is removed as well.
+        let session = Self::guard(memscope, pid);
+        memscope.ok(&[&["attach", &pid.to_string()], more].concat());
+        session
+    }
+
+    /// Only the promise to detach, for tests that take the steps one by one.
+    pub fn guard(memscope: &'a Memscope, pid: u32) -> Self {
+        Self {
+            memscope,
+            pid,
+            open: true,
+        }
+    }
+
+    /// Every live block.
+    pub fn print(&self) -> Database {
+        self.memscope.print(self.pid)
+    }
+
+    /// Detaches and demands success and that nothing is left.
+    pub fn detach(mut self) -> Output {
+        self.open = false;
+        let output = self.memscope.ok(&["detach", &self.pid.to_string()]);
+        self.memscope.assert_nothing_left();
+        output
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.memscope.run(&["detach", &self.pid.to_string()]);
+        }
+    }
+}
