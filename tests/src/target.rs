@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::deadline::{EXIT, REPLY};
 use crate::ledger::Ledger;
 use crate::process;
+use crate::program::Program;
 
 /// A running target program.
 #[derive(Debug)]
@@ -39,6 +40,11 @@ impl Target {
         let mut command = Command::new(program);
         command.args(arguments);
         Self::start_command(command)
+    }
+
+    /// Starts `blocks.c`, which takes and gives back as told.
+    pub fn blocks() -> Self {
+        Self::start::<&str>(&Program::new("blocks.c").build(), &[])
     }
 
     /// Starts a prepared command and waits for its `ready`.
