@@ -9,6 +9,7 @@ pub mod program;
 pub mod report;
 pub mod session;
 pub mod state_dirs;
+pub mod stepper;
 pub mod target;
 pub mod text;
 pub mod traced;
