@@ -155,27 +155,35 @@ fn call_that_changes(tid: pid_t) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn touch() -> Command {
-        let mut command = Command::new("sh");
-        let path = std::env::temp_dir().join(format!("memscope-step-{}", std::process::id()));
-        command.args(["-c", "mkdir \"$0\" && rmdir \"$0\""]).arg(path);
-        command
+    #[test]
+    fn a_command_is_killed_before_the_step_named() {
+        let folder = std::env::temp_dir().join(format!("memscope-step-{}", std::process::id()));
+        let [first, second] = ["first", "second"].map(|name| folder.with_extension(name));
+        let command = || {
+            let mut command = Command::new("mkdir");
+            command.args([&first, &second]);
+            command
+        };
+        let killed = run(command(), Some(2));
+        assert_eq!((killed.code, killed.calls.len()), (None, 2), "{killed:?}");
+        assert!(
+            first.exists() && !second.exists(),
+            "the call it was killed at was not made"
+        );
+        std::fs::remove_dir(&first).unwrap();
+        let whole = run(command(), None);
+        assert_eq!(whole.code, Some(0));
+        assert_eq!(whole.calls, ["mkdir", "mkdir", "exit_group"]);
+        std::fs::remove_dir(&first).unwrap();
+        std::fs::remove_dir(&second).unwrap();
     }
 
     #[test]
-    fn a_command_is_followed_into_its_children_and_killed_before_the_step_named() {
-        let whole = run(touch(), None);
-        assert_eq!(whole.code, Some(0));
-        let made: Vec<&str> = whole
-            .calls
-            .iter()
-            .map(String::as_str)
-            .filter(|&call| call != "exit_group")
-            .collect();
-        assert_eq!(made, ["mkdir", "unlink"], "{whole:?}");
-        let killed = run(touch(), Some(1));
-        assert_eq!((killed.code, killed.calls.len()), (None, 1), "{killed:?}");
-        let path = std::env::temp_dir().join(format!("memscope-step-{}", std::process::id()));
-        assert!(!path.exists(), "the call it was killed at was not made");
+    fn a_child_of_the_command_is_followed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "mkdir /no/such/folder || true; exit 3"]);
+        let steps = run(command, None);
+        assert_eq!(steps.code, Some(3));
+        assert_eq!(steps.calls, ["mkdir", "exit_group", "exit_group"]);
     }
 }
