@@ -1,6 +1,7 @@
 /* Many threads, random operations on the whole malloc family, blocks freed by other threads; the ledger is the truth.
  *
- * Arguments: --threads N (8), --seed N (1), --slots N blocks a thread may hold (1024), --cpu N pin all threads there.
+ * Arguments: --threads N (8), --seed N (1), --slots N blocks a thread may hold (1024), --cpu N pin all threads there,
+ * --pvalloc 0 for allocators that leave pvalloc to glibc.
  * `run N` does N operations over all threads and answers `done <checksum>`: the sum over all operations of what was asked
  * and whether it succeeded, the same for every run with the same arguments. Contents are checked throughout. */
 #define OWN_MAIN
@@ -37,7 +38,7 @@ struct worker {
 static struct worker workers[MAX_THREADS];
 static unsigned thread_count = 8, slot_count = 1024;
 static uint64_t seed = 1, operations;
-static int cpu = -1;
+static int cpu = -1, with_pvalloc = 1;
 static pthread_barrier_t begin, over;
 
 static uint64_t next(uint64_t *state) {
@@ -135,7 +136,7 @@ static void take(struct worker *w, struct block *slot) {
     case 5: start = memalign(alignment, size); break;
     case 6:
         size %= 9000;
-        start = size % 2 ? valloc(size) : pvalloc(size);
+        start = size % 2 || !with_pvalloc ? valloc(size) : pvalloc(size);
         break;
     case 7:
         size %= sizeof text - 1;
@@ -278,6 +279,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[n], "--seed")) seed = value;
         else if (!strcmp(argv[n], "--slots")) slot_count = (unsigned)value;
         else if (!strcmp(argv[n], "--cpu")) cpu = (int)value;
+        else if (!strcmp(argv[n], "--pvalloc")) with_pvalloc = (int)value;
         else fail("unknown argument");
     }
     if (!thread_count || thread_count > MAX_THREADS) fail("--threads");
