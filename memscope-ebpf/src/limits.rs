@@ -27,6 +27,10 @@ pub mod map {
     pub const FRAMES: &str = "FRAMES";
     /// [`crate::counter::Counter`] → count, per CPU
     pub const COUNTERS: &str = "COUNTERS";
+    /// one [`crate::state::Control`]
+    pub const CONTROL: &str = "CONTROL";
     /// one [`crate::state::State`]
     pub const STATE: &str = "STATE";
+    /// Every map that outlives the program that loads it.
+    pub const PINNED: [&str; 8] = [LIVE, INFLIGHT, SITES, SITE_RECORDS, FRAMES, COUNTERS, CONTROL, STATE];
 }

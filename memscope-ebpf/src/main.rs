@@ -1,24 +1,18 @@
 //! The BPF programs: one object, loaded once a session.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
-use aya_ebpf::{
-    macros::{map, uprobe},
-    maps::Array,
-    programs::ProbeContext,
-};
-
-#[map]
-static COUNT: Array<u64> = Array::with_max_entries(1, 0);
-
-#[uprobe]
-pub fn free_enter(_ctx: ProbeContext) -> u32 {
-    if let Some(p) = COUNT.get_ptr_mut(0) {
-        // SAFETY: the pointer is a live array element, 8-aligned, and only touched atomically.
-        unsafe { core::sync::atomic::AtomicU64::from_ptr(p) }.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-    }
-    0
-}
+mod atomic;
+mod count;
+mod enter;
+mod free;
+mod leave;
+mod lifecycle;
+mod maps;
+mod registers;
+mod sites;
+mod stack;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

@@ -1,25 +1,38 @@
-//! The one record of a database's life in the kernel: what has happened to the target, and the next free numbers.
+//! A database's life in the kernel: what the programs are told, what has happened to the target, the next free numbers.
 
-/// Array element 0 of STATE.
+/// Array element 0 of CONTROL: what the user side tells the programs. Kept apart from [`State`] because the user side can
+/// only write an element whole, and would undo what the programs count meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Thread group id of the target, initial PID namespace.
+    pub tgid: u32,
+    /// 1: the programs record; 0: they return at once. The exec program clears it.
+    pub collecting: u32,
+    /// Thread the perf events are bound to: the kernel takes the probes out when it exits.
+    pub bound_tid: u32,
+    /// Keeps the size a multiple of 8.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<Control>() == 16);
+
+/// Array element 0 of STATE: written by the programs, only read by the user side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct State {
-    /// Thread group id of the target, initial PID namespace. Set before the first probe is attached.
-    pub tgid: u32,
-    /// 1: the programs record; 0: they return at once.
-    pub collecting: u32,
     /// CLOCK_MONOTONIC nanoseconds of the target's first exec since the database was created; 0: none.
     pub exec_at_ns: u64,
     /// CLOCK_MONOTONIC nanoseconds of the last exit of one of the target's threads; 0: none.
     pub thread_exit_at_ns: u64,
     /// CLOCK_MONOTONIC nanoseconds of the exit of the thread the probes are bound to; 0: it lives.
-    pub leader_exit_at_ns: u64,
+    pub bound_exit_at_ns: u64,
     /// Last entry number given out.
     pub last_number: u64,
-    /// Last site index given out.
-    pub last_site: u32,
-    /// Frames given out.
-    pub frames_used: u32,
+    /// Site indices given out, the unused ones of lost races included; past the capacity it only counts.
+    pub sites_used: u64,
+    /// Frames given out; past the capacity it only counts.
+    pub frames_used: u64,
 }
 
 const _: () = assert!(size_of::<State>() == 48);

@@ -1,3 +1,53 @@
-//! `cargo xtask`: set-up, build, test, demo, bench.
+//! `cargo xtask`: set-up, build, test and demo, each of them good as the first command on a fresh machine.
 
-fn main() {}
+mod build;
+mod debian;
+mod demo;
+mod packages;
+mod process;
+mod services;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  setup [--tests]         find the BPF toolchain and install what is missing of it; with --tests also what the tests trace
+  build                   build target/release/memscope
+  test [--all] [NAME...]  set-up, then format, lints, tests, and tests on the live kernel (as root);
+                          --all adds the heavy suites, NAMEs select tests (and leave out format and lints)
+  demo [--pid PID] [--wait SECONDS]
+                          set-up, build, then trace a small C program that loses memory, or a process of yours
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("xtask: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<ExitCode> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["setup"] => setup::toolchain().map(|_| ExitCode::SUCCESS),
+        ["setup", "--tests"] => setup::everything().map(|_| ExitCode::SUCCESS),
+        ["build"] => build::memscope().map(|_| ExitCode::SUCCESS),
+        ["test", rest @ ..] => test::run(&test::Selection::parse(rest)?),
+        ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        [] => bail!("which command?\n{USAGE}"),
+        other => bail!("`{}` is not understood\n{USAGE}", other.join(" ")),
+    }
+}

@@ -1,5 +1,11 @@
 //! The target: who it is, what it maps, and the ELF images behind its mappings.
 
 pub mod address;
+pub mod debug_file;
+pub mod elf;
+pub mod files;
 pub mod identity;
+pub mod loaded;
 pub mod mapping;
+pub mod memory;
+pub mod process;

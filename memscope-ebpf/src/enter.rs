@@ -1,0 +1,137 @@
+//! Entry of an allocating function: notes what was asked for under the thread id.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
+use memscope_ebpf::counter::Counter;
+use memscope_ebpf::inflight::{InFlight, OpenCall};
+use memscope_ebpf::limits::MAX_NESTING;
+use memscope_ebpf::live::LiveBlock;
+
+use crate::registers::Registers;
+use crate::{count, leave, maps};
+
+/// Probe program of every allocating and reallocating function, at its entry.
+#[uprobe]
+pub fn call_enter(ctx: ProbeContext) -> u32 {
+    if maps::collecting_state().is_some() {
+        open_call(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn open_call(ctx: &ProbeContext) -> Option<()> {
+    // SAFETY: the helpers take the program's own context, or nothing.
+    let (cookie, thread) = unsafe { (bpf_get_attach_cookie(ctx.as_ptr()), bpf_get_current_pid_tgid() as u32) };
+    let spec = CallSpec::from_cookie(cookie)?;
+    let registers = Registers::of(ctx);
+    let stack_pointer = registers.stack_pointer();
+    let inflight = in_flight(thread)?;
+    // SAFETY: the element belongs to this thread alone, and this thread is here.
+    unsafe {
+        drop_abandoned(inflight, stack_pointer);
+        let depth = (*inflight).depth as usize;
+        if depth > 0 {
+            (*inflight).nested += 1;
+            count::one(Counter::Nested);
+            return None;
+        }
+        let call = call_at(inflight, depth)?;
+        (*call).stack_pointer = stack_pointer;
+        (*call).cookie = cookie;
+        (*call).size = requested_size(spec, registers);
+        (*call).pointer = 0;
+        (*call).old = LiveBlock([0; 3]);
+        if let CallResult::Stored(argument) = spec.result {
+            (*call).pointer = registers.argument(argument);
+        } else if let Some(argument) = spec.pointer {
+            (*call).pointer = registers.argument(argument);
+        }
+        if matches!(spec.kind, CallKind::Realloc) {
+            take_old_block(call);
+        }
+        (*inflight).depth = depth as u32 + 1;
+        (*inflight).nested = 0;
+    }
+    None
+}
+
+#[inline(always)]
+fn requested_size(spec: CallSpec, registers: Registers) -> u64 {
+    let size = spec.size.map_or(0, |argument| registers.argument(argument));
+    let Some(count) = spec.count.map(|argument| registers.argument(argument)) else {
+        return size;
+    };
+    // An overflowing product makes the allocator fail; the block is then never recorded, so the wrapped value is not seen.
+    size.wrapping_mul(count)
+}
+
+/// Takes the old block out of LIVE for the length of a realloc. From the moment the allocator frees it inside, another
+/// thread may be given its address; nothing of ours may then still stand, or be removed, under that key.
+#[inline(always)]
+unsafe fn take_old_block(call: *mut OpenCall) {
+    // SAFETY: the caller's element; LIVE's value is copied out at once.
+    unsafe {
+        let address = (*call).pointer;
+        if address == 0 {
+            return;
+        }
+        if let Some(block) = maps::LIVE.get(address).copied() {
+            (*call).old = block;
+            let _ = maps::LIVE.remove(address);
+        }
+    }
+}
+
+/// The thread's record, made at its first call.
+#[inline(always)]
+fn in_flight(thread: u32) -> Option<*mut InFlight> {
+    if let Some(found) = maps::INFLIGHT.get_ptr_mut(thread) {
+        return Some(found);
+    }
+    // SAFETY: an element that nobody writes.
+    let zero = unsafe { &*maps::ZERO_INFLIGHT.get_ptr(0)? };
+    if maps::INFLIGHT.insert(thread, zero, u64::from(BPF_NOEXIST)).is_err() {
+        count::one(Counter::InflightFull);
+        return None;
+    }
+    maps::INFLIGHT.get_ptr_mut(thread)
+}
+
+/// The open call at `depth`, `None` past the last.
+///
+/// # Safety
+/// `inflight` is a live element of INFLIGHT.
+#[inline(always)]
+pub unsafe fn call_at(inflight: *mut InFlight, depth: usize) -> Option<*mut OpenCall> {
+    if depth >= MAX_NESTING {
+        return None;
+    }
+    // SAFETY: the index was checked.
+    Some(unsafe { (&raw mut (*inflight).calls).cast::<OpenCall>().add(depth) })
+}
+
+/// An open call whose frame lies below the new stack pointer has been jumped out of.
+#[inline(always)]
+unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
+    // SAFETY: the caller's element.
+    unsafe {
+        for _ in 0..MAX_NESTING {
+            let depth = (*inflight).depth as usize;
+            if depth == 0 {
+                return;
+            }
+            let Some(call) = call_at(inflight, depth - 1) else {
+                return;
+            };
+            if (*call).stack_pointer > stack_pointer {
+                return;
+            }
+            leave::abandon(inflight, call);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Return of an allocating function: the block is born, with its stack.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
+use aya_ebpf::helpers::bpf_probe_read_user;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
+use aya_ebpf::macros::uretprobe;
+use aya_ebpf::programs::RetProbeContext;
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
+use memscope_ebpf::counter::Counter;
+use memscope_ebpf::inflight::{InFlight, OpenCall};
+use memscope_ebpf::limits::MAX_NESTING;
+use memscope_ebpf::live::{BlockFields, BlockKind, EntryNumber, LiveBlock};
+use memscope_ebpf::state::State;
+
+use crate::enter::call_at;
+use crate::registers::Registers;
+use crate::{atomic, count, maps, sites};
+
+const ENOMEM: i32 = -12;
+const EEXIST: i32 = -17;
+const MAP_FAILED: u64 = u64::MAX;
+
+/// Probe program of every allocating and reallocating function, at its return.
+#[uretprobe]
+pub fn call_return(ctx: RetProbeContext) -> u32 {
+    if let Some(state) = maps::collecting_state() {
+        close_call(&ctx, state);
+    }
+    0
+}
+
+#[inline(always)]
+fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
+    // SAFETY: the helper takes nothing.
+    let thread = unsafe { bpf_get_current_pid_tgid() } as u32;
+    let registers = Registers::of(ctx);
+    let Some(inflight) = maps::INFLIGHT.get_ptr_mut(thread) else {
+        count::one(Counter::ReturnUnknown);
+        return None;
+    };
+    // The return address has been popped: the stack pointer at entry was one word below.
+    let entry_stack_pointer = registers.stack_pointer().wrapping_sub(8);
+    // SAFETY: the element belongs to this thread alone, and this thread is here.
+    let call = unsafe { returning_call(inflight, entry_stack_pointer) }?;
+    // SAFETY: as above.
+    let (spec, size, pointer, old) = unsafe {
+        (
+            CallSpec::from_cookie((*call).cookie)?,
+            (*call).size,
+            (*call).pointer,
+            (*call).old,
+        )
+    };
+    // SAFETY: as above.
+    unsafe { close(inflight, call) };
+
+    let address = match result_address(spec, registers, pointer) {
+        Ok(address) => address,
+        Err(counter) => {
+            count::one(counter);
+            fail(spec, size, pointer, old);
+            return None;
+        }
+    };
+    if let CallKind::ResizeInPlace = spec.kind {
+        resize(pointer, size, address);
+        return None;
+    }
+    if !old.is_none() {
+        sites::count_freed(old.site(), old.size());
+        count::one(Counter::Reallocated);
+    }
+    // A realloc in place keeps its number: it is the same entry with a new size, site and age.
+    let number = if !old.is_none() && address == pointer {
+        old.unpack().number
+    } else {
+        // SAFETY: an 8-aligned counter of the state element.
+        EntryNumber(unsafe { atomic::fetch_add(&raw mut (*state).last_number, 1) } + 1)
+    };
+    let site = sites::of_caller(ctx.as_ptr(), state, spec.index);
+    // SAFETY: the helper takes nothing.
+    let born_ms = unsafe { bpf_ktime_get_ns() } / 1_000_000;
+    let block = LiveBlock::pack(BlockFields {
+        number,
+        size,
+        born_ms,
+        tid: thread,
+        site,
+        kind: BlockKind::Heap,
+    });
+    insert(address, block);
+    None
+}
+
+/// The open call that returns here: the one with this stack pointer. Open calls above it have been jumped out of; a
+/// return that matches none belongs to a nested call.
+#[inline(always)]
+unsafe fn returning_call(inflight: *mut InFlight, stack_pointer: u64) -> Option<*mut OpenCall> {
+    // SAFETY: the caller's element.
+    unsafe {
+        for _ in 0..MAX_NESTING {
+            let depth = (*inflight).depth as usize;
+            if depth == 0 {
+                return None;
+            }
+            let call = call_at(inflight, depth - 1)?;
+            if (*call).stack_pointer == stack_pointer {
+                return Some(call);
+            }
+            if (*call).stack_pointer > stack_pointer {
+                return None;
+            }
+            abandon(inflight, call);
+        }
+    }
+    None
+}
+
+/// Where the new block is, or the counter of why there is none.
+#[inline(always)]
+fn result_address(spec: CallSpec, registers: Registers, pointer: u64) -> Result<u64, Counter> {
+    let address = match spec.result {
+        CallResult::Returned | CallResult::Nothing => registers.result(),
+        CallResult::Stored(_) => {
+            // posix_memalign returns an int: the upper half of the register is not defined.
+            if registers.result() as u32 != 0 {
+                return Err(Counter::Failed);
+            }
+            // SAFETY: the helper checks the user address.
+            unsafe { bpf_probe_read_user(pointer as *const u64) }.map_err(|_| Counter::ResultUnreadable)?
+        }
+    };
+    if address == 0 || address == MAP_FAILED {
+        Err(Counter::Failed)
+    } else {
+        Ok(address)
+    }
+}
+
+/// No block came back. A realloc's old block lives on, unless the call was the kind that frees it.
+#[inline(always)]
+fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
+    if old.is_none() {
+        return;
+    }
+    if spec.zero_size_frees && size == 0 {
+        sites::count_freed(old.site(), old.size());
+        count::one(Counter::Freed);
+    } else {
+        restore(pointer, old);
+    }
+}
+
+/// Puts the old block of a failed realloc back. The target still owns the address, so nobody else can hold the key.
+#[inline(always)]
+fn restore(address: u64, old: LiveBlock) {
+    count::one(Counter::Restored);
+    if maps::LIVE.insert(address, old, u64::from(BPF_ANY)).is_err() {
+        count::one(Counter::RestoreFailed);
+    }
+}
+
+/// A resize in place: the block keeps its site and number; `now` is the size it really has, at least the one asked for on
+/// success.
+#[inline(always)]
+fn resize(address: u64, asked: u64, now: u64) {
+    // SAFETY: copied out at once.
+    if now >= asked
+        && let Some(block) = unsafe { maps::LIVE.get(address) }.copied()
+    {
+        let resized = LiveBlock::pack(BlockFields {
+            size: asked,
+            ..block.unpack()
+        });
+        let _ = maps::LIVE.insert(address, resized, u64::from(BPF_ANY));
+    }
+}
+
+#[inline(always)]
+fn insert(address: u64, block: LiveBlock) {
+    let mut outcome = maps::LIVE.insert(address, block, u64::from(BPF_NOEXIST));
+    if outcome == Err(EEXIST) {
+        // SAFETY: copied out at once.
+        if let Some(stale) = unsafe { maps::LIVE.get(address) }.copied() {
+            sites::count_freed(stale.site(), stale.size());
+        }
+        count::one(Counter::MissedFree);
+        outcome = maps::LIVE.insert(address, block, u64::from(BPF_ANY));
+    }
+    // Counted whether or not it could be kept: the site did allocate it.
+    sites::count_allocated(block.site(), block.size());
+    match outcome {
+        Ok(()) => count::one(Counter::Allocated),
+        Err(ENOMEM) => count::one(Counter::LiveNoMemory),
+        Err(_) => count::one(Counter::LiveFull),
+    }
+}
+
+#[inline(always)]
+unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
+    // SAFETY: the caller's element.
+    unsafe {
+        (*call).stack_pointer = 0;
+        (*inflight).depth = (*inflight).depth.saturating_sub(1);
+    }
+}
+
+/// Forgets a call that never returned. A realloc's old block goes back: nothing says that it was freed.
+///
+/// # Safety
+/// `call` is the last open call of `inflight`, an element of INFLIGHT that belongs to the running thread.
+#[inline(always)]
+pub unsafe fn abandon(inflight: *mut InFlight, call: *mut OpenCall) {
+    // SAFETY: the caller's element.
+    unsafe {
+        if !(*call).old.is_none() {
+            restore((*call).pointer, (*call).old);
+        }
+        close(inflight, call);
+        count::one(Counter::Abandoned);
+        count::add(Counter::AbandonedNested, u64::from((*inflight).nested));
+        (*inflight).nested = 0;
+    }
+}

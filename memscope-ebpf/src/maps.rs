@@ -1,0 +1,57 @@
+//! The maps of a session. Capacities are defaults; the user side sizes them at load.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use memscope_ebpf::counter::Counter;
+use memscope_ebpf::inflight::InFlight;
+use memscope_ebpf::limits;
+use memscope_ebpf::live::LiveBlock;
+use memscope_ebpf::site::SiteRecord;
+use memscope_ebpf::state::{Control, State};
+
+use crate::stack::Scratch;
+
+#[map]
+pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(limits::LIVE_CAPACITY, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static INFLIGHT: HashMap<u32, InFlight> = HashMap::with_max_entries(limits::INFLIGHT_CAPACITY, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SITES: HashMap<u64, u32> = HashMap::with_max_entries(limits::SITE_CAPACITY, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SITE_RECORDS: Array<SiteRecord> = Array::with_max_entries(limits::SITE_CAPACITY, 0);
+
+#[map]
+pub static FRAMES: Array<u64> = Array::with_max_entries(limits::FRAME_CAPACITY, 0);
+
+/// One element for all counters: one lookup an event, however many it counts.
+#[map]
+pub static COUNTERS: PerCpuArray<[u64; Counter::ALL.len()]> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static STATE: Array<State> = Array::with_max_entries(1, 0);
+
+/// Working memory of the unwinder; several a CPU because a program can be preempted by another task's.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(crate::stack::SCRATCH_SLOTS, 0);
+
+/// An all-zero element to start a thread's in-flight record from: it would not fit the 512-byte BPF stack beside the rest.
+#[map]
+pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
+
+/// The state, or `None` when the programs are to do nothing.
+#[inline(always)]
+pub fn collecting_state() -> Option<*mut State> {
+    let control = CONTROL.get_ptr(0)?;
+    // SAFETY: an array element; a plain u32 that the user side and the exec program write.
+    if unsafe { (&raw const (*control).collecting).read_volatile() } == 0 {
+        return None;
+    }
+    STATE.get_ptr_mut(0)
+}

@@ -1,0 +1,112 @@
+//! Sites: from a stack to the index of its record, and the records' counters.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use memscope_ebpf::call::CallIndex;
+use memscope_ebpf::counter::Counter;
+use memscope_ebpf::limits::{FRAME_CAPACITY, MAX_FRAMES, SITE_CAPACITY};
+use memscope_ebpf::live::SiteIndex;
+use memscope_ebpf::site::SiteRecord;
+use memscope_ebpf::state::State;
+
+use crate::stack::Stack;
+use crate::{atomic, count, maps};
+
+/// The site of the probed thread's stack below the call; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
+#[inline(always)]
+pub fn of_caller(ctx: *mut c_void, state: *mut State, call: CallIndex) -> SiteIndex {
+    let Some(stack) = Stack::capture(ctx) else {
+        count::one(Counter::StackBusy);
+        return SiteIndex::UNKNOWN;
+    };
+    let hash = hash(&stack, call);
+    // SAFETY: the value is a plain u32, read once.
+    let site = match unsafe { maps::SITES.get(hash) } {
+        Some(index) => SiteIndex(*index),
+        None => publish(&stack, hash, state, call).unwrap_or_else(|| {
+            count::one(Counter::SitesFull);
+            SiteIndex::UNKNOWN
+        }),
+    };
+    stack.release();
+    site
+}
+
+/// 64-bit content hash of a stack: a multiply-and-fold over call index and frame addresses, never 0.
+#[inline(always)]
+fn hash(stack: &Stack, call: CallIndex) -> u64 {
+    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = SEED ^ u64::from(call.0) << 32 ^ u64::from(stack.frames) << 8 ^ stack.end as u64;
+    for index in 0..MAX_FRAMES {
+        if index >= stack.frames as usize {
+            break;
+        }
+        hash = (hash ^ stack.frame(index)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^= hash >> 32;
+    }
+    hash | 1
+}
+
+/// Writes a new site: frames, then record, then the key that makes it visible. `None` when a map is full.
+#[inline(never)]
+fn publish(stack: &Stack, hash: u64, state: *mut State, call: CallIndex) -> Option<SiteIndex> {
+    // SAFETY: the state is an array element; its two counters are 8-aligned and only touched atomically here.
+    let index = unsafe { atomic::fetch_add(&raw mut (*state).sites_used, 1) } + 1;
+    let frames_at = unsafe { atomic::fetch_add(&raw mut (*state).frames_used, u64::from(stack.frames)) };
+    if index >= u64::from(SITE_CAPACITY) || frames_at + u64::from(stack.frames) > u64::from(FRAME_CAPACITY) {
+        return None;
+    }
+    for frame in 0..MAX_FRAMES {
+        if frame >= stack.frames as usize {
+            break;
+        }
+        let slot = maps::FRAMES.get_ptr_mut(frames_at as u32 + frame as u32)?;
+        // SAFETY: the slot is this site's alone until the site is published.
+        unsafe { slot.write(stack.frame(frame)) };
+    }
+    let record = maps::SITE_RECORDS.get_ptr_mut(index as u32)?;
+    // SAFETY: as above.
+    unsafe {
+        (*record).frames_at = frames_at as u32;
+        (*record).frames = stack.frames as u16;
+        (*record).call = call.0;
+        (*record).end = stack.end as u8;
+        (*record).hash = hash;
+    }
+    match maps::SITES.insert(hash, index as u32, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Some(SiteIndex(index as u32)),
+        // Another CPU published the same stack first; our record stays unused.
+        // SAFETY: the value is a plain u32, read once.
+        Err(_) => unsafe { maps::SITES.get(hash) }.map(|index| SiteIndex(*index)),
+    }
+}
+
+/// Counts a block that was born at a site.
+#[inline(always)]
+pub fn count_allocated(site: SiteIndex, size: u64) {
+    if let Some(record) = record(site) {
+        // SAFETY: 8-aligned counters of an array element.
+        unsafe {
+            atomic::add(&raw mut (*record).allocated, 1);
+            atomic::add(&raw mut (*record).allocated_bytes, size);
+        }
+    }
+}
+
+/// Counts a block of a site that has ended.
+#[inline(always)]
+pub fn count_freed(site: SiteIndex, size: u64) {
+    if let Some(record) = record(site) {
+        // SAFETY: as above.
+        unsafe {
+            atomic::add(&raw mut (*record).freed, 1);
+            atomic::add(&raw mut (*record).freed_bytes, size);
+        }
+    }
+}
+
+#[inline(always)]
+fn record(site: SiteIndex) -> Option<*mut SiteRecord> {
+    maps::SITE_RECORDS.get_ptr_mut(site.0)
+}

@@ -1,0 +1,3 @@
+//! The command line: arguments in, library calls, texts and exit codes out.
+
+pub mod arguments;

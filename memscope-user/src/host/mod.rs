@@ -1,0 +1,3 @@
+//! This host: what its kernel and this user are able to do.
+
+pub mod privilege;
