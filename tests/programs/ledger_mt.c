@@ -14,6 +14,10 @@
 const struct action actions[1];
 const unsigned action_count = 0;
 
+#ifndef __GLIBC__
+#define pvalloc valloc
+#endif
+
 #define MAX_THREADS 64
 #define QUEUE 1024
 #define FOREIGN 256

@@ -1,6 +1,8 @@
 /* Every plain way to take and give back memory, each by its name; blocks from before `ready` can be freed later. */
 #include "common.h"
 
+#include <dlfcn.h>
+
 static void *before[8];
 
 __attribute__((noinline)) void start(int argc, char **argv) {
@@ -80,6 +82,16 @@ static void do_reuse(char *rest) {
     if (!same) fail("no address was reused");
 }
 
+/* Reached through a pointer that was looked up, not through the program's own linkage. */
+static void do_pointer(char *rest) {
+    (void)rest;
+    void *(*take)(size_t) = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc");
+    void (*give)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "free");
+    if (!take || !give) fail("dlsym");
+    for (unsigned n = 0; n < 5; n++) hold(take(10007), 10007);
+    give(leave(hold(take(20011), 20011)));
+}
+
 ACTIONS({"malloc", do_malloc}, {"malloc_zero", do_malloc_zero}, {"malloc_fails", do_malloc_fails}, {"calloc", do_calloc},
         {"calloc_overflow", do_calloc_overflow}, {"free", do_free}, {"free_null", do_free_null},
-        {"free_unknown", do_free_unknown}, {"large", do_large}, {"reuse", do_reuse})
+        {"free_unknown", do_free_unknown}, {"large", do_large}, {"pointer", do_pointer}, {"reuse", do_reuse})

@@ -1,6 +1,7 @@
 //! The few raw system calls of the harness: pid descriptors, signals, waiting with a deadline.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
@@ -11,6 +12,23 @@ pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
         return None;
     }
     Some(child.wait().expect("reap a child that has ended"))
+}
+
+/// Waits until `child` has ended and gives its largest resident set in KiB; `None` when `limit` is over first. The child
+/// is reaped, and so nobody else may wait for it: it is given up.
+pub fn wait_with_peak(child: Child, limit: Duration) -> Option<(ExitStatus, u64)> {
+    let descriptor = pidfd(child.id());
+    if !readable(&descriptor, limit) {
+        return None;
+    }
+    let pid = i32::try_from(child.id()).expect("a pid fits pid_t");
+    let mut status = 0;
+    // SAFETY: rusage is plain data; zero is a valid value for every field.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` and `usage` are valid for the call, which fills them.
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    assert_eq!(reaped, pid, "wait4: {}", std::io::Error::last_os_error());
+    Some((ExitStatus::from_raw(status), usage.ru_maxrss.unsigned_abs()))
 }
 
 /// Whether process `pid` ends within `limit`; it need not be a child of ours.

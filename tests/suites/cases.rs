@@ -74,6 +74,11 @@ fn an_address_reused_at_once_by_another_size_is_the_new_block() {
 }
 
 #[test]
+fn a_function_reached_through_a_pointer_is_seen() {
+    exact("malloc_family.c", "pointer", &[10_007; 5]);
+}
+
+#[test]
 fn realloc_that_grows_is_the_new_block() {
     exact("realloc.c", "grow", &[20_011]);
 }

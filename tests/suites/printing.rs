@@ -309,3 +309,33 @@ fn ndjson_is_json_line_by_line() {
     assert_eq!(entries, 5, "{output}");
     session.detach();
 }
+
+#[test]
+fn nine_hundred_thousand_blocks_are_printed_in_bounded_memory() {
+    const BLOCKS: usize = 900_000;
+    const MOST_KIB: u64 = 512 * 1024;
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let session = memscope.attach(&target);
+    target.act(&format!("fill {BLOCKS} 40"));
+    let pid = target.pid().to_string();
+    let start = std::time::Instant::now();
+    let mut child = memscope
+        .command(&["print", &pid, "--age", "0", "--format", "json"])
+        .spawn()
+        .expect("memscope starts");
+    let mut stdout = child.stdout.take().expect("stdout is a pipe");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).expect("JSON is text");
+        text
+    });
+    let (status, peak_kib) = process::wait_with_peak(child, COMMAND).expect("print ends in time");
+    let took = start.elapsed();
+    let report = Report::parse(&reader.join().expect("the reader does not fail")).only();
+    println!("printed {BLOCKS} blocks as JSON in {took:?} with at most {peak_kib} KiB resident");
+    assert_eq!(status.code(), Some(0));
+    assert_eq!((report.entries.len(), report.total), (BLOCKS, BLOCKS as u64));
+    assert!(peak_kib < MOST_KIB, "resident {peak_kib} KiB");
+    session.detach();
+}

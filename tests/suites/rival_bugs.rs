@@ -2,8 +2,42 @@
 
 use memscope_tests::memscope::Memscope;
 use memscope_tests::program::Program;
+use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 use memscope_tests::traced::{Seen, Traced};
+
+#[cfg(feature = "every-allocator")]
+fn regions(command: &str) -> Seen {
+    let program = Program::new("regions.c").build();
+    let mut seen = Traced::new(&program)
+        .attach_with(&["--regions"])
+        .run_without_comparing(&[command]);
+    seen.database
+        .entries
+        .retain(|entry| entry.kind.as_deref() == Some("region"));
+    memscope_tests::difference::assert_same(&seen.ledger, &seen.database, command);
+    seen
+}
+
+#[cfg(feature = "every-allocator")]
+#[test]
+fn map_failed_stored() {
+    assert_eq!(regions("fails").database.entries.len(), 1, "only the call that worked");
+}
+
+#[cfg(feature = "every-allocator")]
+#[test]
+fn mremap_missing() {
+    assert_eq!(regions("remap").ledger.sizes(), [5 * 4096, 40 * 4096]);
+}
+
+#[cfg(feature = "every-allocator")]
+#[test]
+fn partial_munmap_missed() {
+    for command in ["start", "end", "middle", "across"] {
+        regions(command);
+    }
+}
 
 fn run(source: &str, script: &[&str]) -> Seen {
     Traced::new(&Program::new(source).build())
@@ -70,6 +104,43 @@ fn negative_stack_ids_reported_as_stacks() {
             "an incomplete stack says why: {site:#?}"
         );
     }
+}
+
+#[test]
+fn full_map_silent() {
+    const ROOM: u32 = 1_000;
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let session = Session::attach_with(&memscope, target.pid(), &["--max-blocks", &ROOM.to_string()]);
+    target.act("take 1000 10007");
+    assert_eq!(
+        session.print().losses.get("live_full"),
+        None,
+        "room for as many as were asked for"
+    );
+    target.act("take 700 20011");
+    let database = session.print();
+    assert_eq!(database.of_size(10_007).len(), 1_000, "the oldest are never given up");
+    let beyond = database.of_size(20_011).len();
+    assert_eq!(
+        database.losses.get("live_full"),
+        Some(&(700 - beyond as u64)),
+        "{:?}",
+        database.losses
+    );
+    let output = memscope.ok(&["print", &target.pid().to_string(), "--age", "0", "--limit", "3"]);
+    assert!(
+        output
+            .stdout
+            .lines()
+            .any(|line| line.starts_with("note:") && line.contains("full")),
+        "{output}"
+    );
+    // Room that is given back is used again.
+    target.act("give 1000 10007");
+    target.act("take 500 30011");
+    assert_eq!(session.print().of_size(30_011).len(), 500);
+    session.detach();
 }
 
 #[test]
