@@ -1,6 +1,8 @@
 //! A session under test: attached in full when made, always detached when dropped, also by a panic.
 
+use crate::deadline::COMMAND;
 use crate::memscope::{Memscope, Output};
+use crate::process;
 use crate::report::Database;
 
 /// An attached session.
@@ -50,8 +52,14 @@ impl<'a> Session<'a> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if self.open {
-            self.memscope.run(&["detach", &self.pid.to_string()]);
+        if !self.open {
+            return;
+        }
+        // A panic here would hide the test's own and abort: whatever happens, only try.
+        if let Ok(mut child) = self.memscope.command(&["detach", &self.pid.to_string()]).spawn()
+            && process::wait(&mut child, COMMAND).is_none()
+        {
+            process::signal(child.id(), libc::SIGKILL);
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// Longest that the kernel may take to remove breakpoints of probes that are gone.
+const RESTORED: Duration = Duration::from_secs(5);
 
 /// A byte of text that is not what its file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,23 @@ pub fn altered(pid: u32) -> Vec<AlteredByte> {
         .iter()
         .flat_map(|mapping| altered_in(pid, &memory, mapping))
         .collect()
+}
+
+/// Demands that the text of `pid` becomes what it was in `before`: the kernel takes a removed probe's breakpoint out a
+/// moment after the last reference to it is gone.
+pub fn assert_restored(pid: u32, before: &[AlteredByte], context: &str) {
+    let end = Instant::now() + RESTORED;
+    loop {
+        let now = altered(pid);
+        if now == before {
+            return;
+        }
+        assert!(
+            Instant::now() < end,
+            "{context}: text of {pid} still altered after {RESTORED:?}: {now:#?}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn altered_in(pid: u32, memory: &File, mapping: &Mapping) -> Vec<AlteredByte> {

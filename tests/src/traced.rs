@@ -115,8 +115,7 @@ impl Traced {
         let ledger = target.ledger();
         let database = session.print();
         session.detach();
-        let altered = text::altered(target.pid());
-        assert!(altered.is_empty(), "text altered after detach: {altered:#?}");
+        text::assert_restored(target.pid(), &[], "after detach");
         let ending = target.quit();
         assert_eq!(ending, expected, "a traced run says and ends as an untraced one");
         let database = if self.linkers_own_set_aside {

@@ -55,8 +55,7 @@ fn remove(memscope: &Memscope, target: &Target, context: &str) {
         output.code()
     );
     memscope.assert_nothing_left();
-    let altered = text::altered(target.pid());
-    assert!(altered.is_empty(), "{context}: {altered:#?}");
+    text::assert_restored(target.pid(), &[], context);
 }
 
 #[test]

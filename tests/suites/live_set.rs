@@ -35,7 +35,7 @@ fn exact(arguments: &[&str], rounds: &[u64]) {
         assert_eq!(database.lost(), 0, "{context}: losses {:?}", database.losses);
     }
     session.detach();
-    assert_eq!(text::altered(target.pid()), [], "text after detach");
+    text::assert_restored(target.pid(), &[], "after detach");
     assert_eq!(
         target.quit(),
         untraced(arguments, rounds),

@@ -94,7 +94,7 @@ pub fn run(kind: Kind, allocator: Allocator, rounds: u32) -> Row {
         (session.print(), table.snapshot(pid))
     };
     session.detach();
-    assert_eq!(text::altered(pid), before, "text of {} after detach", kind.name());
+    text::assert_restored(pid, &before, kind.name());
     running.end();
     assert_eq!(said, plain, "{} works as if untraced", kind.name());
     Row {
