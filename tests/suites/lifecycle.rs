@@ -304,11 +304,7 @@ fn attach_and_detach_again_and_again_harm_nobody() {
     }
     assert_eq!(answers, rounds);
     let answer = target.line(memscope_tests::deadline::COMMAND);
-    assert_eq!(
-        memscope_tests::text::altered(target.pid()),
-        [],
-        "text after the last detach"
-    );
+    memscope_tests::text::assert_restored(target.pid(), &[], "after the last detach");
     let mut untraced = Target::start(&Program::new("ledger_mt.c").build(), &["--seed", "11"]);
     assert_eq!(answer, untraced.ask_within(script, memscope_tests::deadline::COMMAND));
     assert_eq!(target.quit().code, Some(0));

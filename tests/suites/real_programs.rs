@@ -28,12 +28,7 @@ fn attach_work_print_detach(kind: Kind) -> Database {
     let database = session.print();
     said.extend(running.work(3..4));
     session.detach();
-    assert_eq!(
-        text::altered(running.pid()),
-        before,
-        "no byte of {}'s text is altered",
-        kind.name()
-    );
+    text::assert_restored(running.pid(), &before, kind.name());
     said.extend(running.work(4..ROUNDS));
     running.end();
     assert_eq!(said, untraced(kind), "{} says what it says untraced", kind.name());
