@@ -156,7 +156,7 @@ fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
 #[inline(always)]
 fn restore(address: u64, old: LiveBlock) {
     count::one(Counter::Restored);
-    if maps::LIVE.insert(address, old, u64::from(BPF_ANY)).is_err() {
+    if put(address, old, BPF_ANY) != 0 {
         count::one(Counter::RestoreFailed);
     }
 }
@@ -179,21 +179,31 @@ fn resize(address: u64, asked: u64, now: u64) {
 
 #[inline(always)]
 fn insert(address: u64, block: LiveBlock) {
-    let mut outcome = maps::LIVE.insert(address, block, u64::from(BPF_NOEXIST));
-    if outcome == Err(EEXIST) {
+    let mut error = put(address, block, BPF_NOEXIST);
+    if error == EEXIST {
         // SAFETY: copied out at once.
         if let Some(stale) = unsafe { maps::LIVE.get(address) }.copied() {
             sites::count_freed(stale.site(), stale.size());
         }
         count::one(Counter::MissedFree);
-        outcome = maps::LIVE.insert(address, block, u64::from(BPF_ANY));
+        error = put(address, block, BPF_ANY);
     }
     // Counted whether or not it could be kept: the site did allocate it.
     sites::count_allocated(block.site(), block.size());
-    match outcome {
-        Ok(()) => count::one(Counter::Allocated),
-        Err(ENOMEM) => count::one(Counter::LiveNoMemory),
-        Err(_) => count::one(Counter::LiveFull),
+    match error {
+        0 => count::one(Counter::Allocated),
+        ENOMEM => count::one(Counter::LiveNoMemory),
+        _ => count::one(Counter::LiveFull),
+    }
+}
+
+/// Puts a block into LIVE; 0 or an error number. (A `Result` kept in a variable has bytes that are undefined when it is
+/// `Ok`; the compiler spills them, and the verifier refuses a program that reads them.)
+#[inline(always)]
+fn put(address: u64, block: LiveBlock, flags: u32) -> i32 {
+    match maps::LIVE.insert(address, block, u64::from(flags)) {
+        Ok(()) => 0,
+        Err(error) => error,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod age;
 pub mod allocator;
 pub mod cli;
+pub mod collection;
 pub mod database;
 pub mod exit;
 pub mod host;

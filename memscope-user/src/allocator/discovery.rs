@@ -12,15 +12,18 @@ mod plan;
 mod reach;
 mod text;
 
+use std::collections::BTreeMap;
+
 use memscope_ebpf::call::{CallIndex, CallSpec};
 
 use super::catalogue::AllocatorName;
+use super::spec::{self, CustomSpec, ResolveError, Resolved};
 use crate::target::address::{BuildId, ElfAddress, FileOffset};
 use crate::target::loaded::{Content, LoadedImage};
 use crate::target::memory::TargetMemory;
 
 use definitions::Definitions;
-use indirect::Indirect;
+pub(super) use indirect::Indirect;
 
 /// The index of a call before all are known.
 const UNNUMBERED: CallIndex = CallIndex(u16::MAX);
@@ -82,6 +85,8 @@ pub struct AllocatorFound {
 pub struct ModuleLooked {
     /// Its path as the target sees it.
     pub path: String,
+    /// The file has been unlinked or replaced since it was loaded.
+    pub deleted: bool,
     /// Its build id.
     pub build_id: Option<BuildId>,
     /// What came of it.
@@ -117,6 +122,19 @@ pub struct Discovery {
     pub found: Vec<AllocatorFound>,
     /// Every image looked into, in the order given.
     pub looked_at: Vec<ModuleLooked>,
+}
+
+impl Outcome {
+    /// This, and functions named by hand besides.
+    fn and(self, name: AllocatorName) -> Self {
+        match self {
+            Self::Allocators(mut names) => {
+                names.push(name);
+                Self::Allocators(names)
+            }
+            Self::Nothing { .. } | Self::Ignored { .. } | Self::Unreadable { .. } => Self::Allocators(vec![name]),
+        }
+    }
 }
 
 impl Discovery {
@@ -155,12 +173,35 @@ impl Discovery {
 /// Finds the allocation functions of a target in the images it has loaded.
 #[must_use]
 pub fn discover(images: &[LoadedImage], memory: &dyn TargetMemory) -> Discovery {
+    find(&Indirect { images, memory }, &BTreeMap::new())
+}
+
+/// The same, with functions named by hand. What is said of a function by hand holds against the catalogue.
+///
+/// # Errors
+/// When a specification names nothing in these images.
+pub fn discover_with(
+    images: &[LoadedImage],
+    memory: &dyn TargetMemory,
+    specs: &[CustomSpec],
+) -> Result<Discovery, ResolveError> {
     let indirect = Indirect { images, memory };
+    let by_hand = spec::resolve(specs, &indirect)?;
+    Ok(find(&indirect, &by_hand))
+}
+
+fn find(indirect: &Indirect<'_>, by_hand: &BTreeMap<(usize, ElfAddress), Resolved<'_>>) -> Discovery {
     let mut discovery = Discovery::default();
-    for (module, loaded) in images.iter().enumerate() {
+    for (module, loaded) in indirect.images.iter().enumerate() {
         let (build_id, outcome) = match &loaded.content {
             Ok(content) => {
-                let outcome = look(module, content, &indirect, &mut discovery.found);
+                let first = discovery.found.len();
+                let mut outcome = look(module, content, indirect, &mut discovery.found);
+                let custom = take_by_hand(module, content, by_hand, &mut discovery.found[first..]);
+                if !custom.functions.is_empty() {
+                    outcome = outcome.and(custom.name.clone());
+                    discovery.found.push(custom);
+                }
                 (content.image.build_id().cloned(), outcome)
             }
             Err(error) => {
@@ -170,13 +211,54 @@ pub fn discover(images: &[LoadedImage], memory: &dyn TargetMemory) -> Discovery 
         };
         discovery.looked_at.push(ModuleLooked {
             path: loaded.path().to_string_lossy().into_owned(),
+            deleted: loaded.mapping.deleted,
             build_id,
             outcome,
         });
     }
-    reach::note(&indirect, &mut discovery);
+    reach::note(indirect, &mut discovery);
     discovery.number();
     discovery
+}
+
+/// The functions of one image that were named by hand, taken away from the allocators that had them.
+fn take_by_hand(
+    module: usize,
+    content: &Content,
+    by_hand: &BTreeMap<(usize, ElfAddress), Resolved<'_>>,
+    found: &mut [AllocatorFound],
+) -> AllocatorFound {
+    let mut custom = AllocatorFound {
+        name: AllocatorName::Custom,
+        module,
+        functions: Vec::new(),
+        left_out: Vec::new(),
+        notes: Vec::new(),
+    };
+    let own = by_hand.range((module, ElfAddress(0))..=(module, ElfAddress(u64::MAX)));
+    for (resolved, offset) in own.filter_map(|(_, resolved)| {
+        let offset = content.image.segments().to_offset(resolved.address)?;
+        Some((resolved, offset))
+    }) {
+        let zero_size_frees = custom.name.zero_size_frees();
+        custom.functions.push(FoundFunction {
+            call: resolved.spec.role.to_spec(zero_size_frees, UNNUMBERED),
+            name: resolved.name.clone(),
+            aliases: Vec::new(),
+            module,
+            address: resolved.address,
+            offset,
+            size: resolved.size,
+        });
+        for allocator in &mut *found {
+            let taken = allocator
+                .functions
+                .extract_if(.., |function| function.address == resolved.address);
+            let taken = taken.map(|function| LeftOut::new(&function.name, "as said of it by hand"));
+            allocator.left_out.extend(taken);
+        }
+    }
+    custom
 }
 
 fn look(module: usize, content: &Content, indirect: &Indirect<'_>, found: &mut Vec<AllocatorFound>) -> Outcome {

@@ -5,6 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
 use super::error::DatabaseError;
 
 /// Makes a private folder (0700), or takes one that is there if it is ours.
@@ -88,17 +90,26 @@ impl FolderLock {
     /// # Errors
     /// The folder cannot be opened.
     pub fn acquire(path: &Path) -> Result<Self, DatabaseError> {
-        use rustix::fs::{FlockOperation, Mode, OFlags};
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        let folder = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|error| DatabaseError::file("open", path)(error.into()))?;
-        let folder = File::from(folder);
+        let folder = open_folder(path)?;
         loop {
             match rustix::fs::flock(&folder, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(Self(folder)),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(DatabaseError::file("lock", path)(error.into())),
             }
+        }
+    }
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// The folder cannot be opened.
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>, DatabaseError> {
+        let folder = open_folder(path)?;
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(folder))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(DatabaseError::file("lock", path)(error.into())),
         }
     }
 
@@ -111,6 +122,14 @@ impl FolderLock {
             _ => false,
         }
     }
+}
+
+fn open_folder(path: &Path) -> Result<File, DatabaseError> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let folder = rustix::fs::open(path, flags, Mode::empty());
+    folder
+        .map(File::from)
+        .map_err(|error| DatabaseError::file("open", path)(error.into()))
 }
 
 #[cfg(test)]

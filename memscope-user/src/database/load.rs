@@ -31,6 +31,9 @@ pub fn object(paths: &SessionPaths, live_capacity: u32) -> Result<Ebpf, Database
         .map_err(|error| DatabaseError::Load(with_causes(&error)))
 }
 
+/// The uprobe programs.
+const UPROBES: [&str; 3] = ["free_enter", "call_return", "call_enter"];
+
 /// Has the kernel verify and load a uprobe program.
 ///
 /// # Errors
@@ -57,6 +60,21 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
             .map_err(|error| DatabaseError::Load(with_causes(&error)))?;
     }
     Ok(program)
+}
+
+/// Has the kernel verify every program, with maps of the smallest size, and keeps nothing.
+///
+/// # Errors
+/// The kernel refused one.
+pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
+    let mut object = object(paths, 1)?;
+    for name in UPROBES {
+        uprobe(&mut object, name)?;
+    }
+    for (name, _) in TRACEPOINTS {
+        raw_tracepoint(&mut object, name)?;
+    }
+    Ok(())
 }
 
 fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, DatabaseError>

@@ -4,6 +4,7 @@ pub mod bpffs;
 pub mod error;
 pub mod folder;
 pub mod kernel_map;
+pub mod links;
 pub mod live_set;
 pub mod load;
 pub mod paths;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
 use super::folder;
-use crate::probe::plan::{PlannedCall, PlannedProbe};
+use crate::probe::plan::PlannedCall;
 use crate::symbol::SavedModule;
 use crate::target::address::BuildId;
 use crate::target::identity::TargetId;
@@ -33,16 +33,13 @@ pub struct SessionFile {
     pub created: Moment,
     /// Live blocks it can hold.
     pub live_capacity: u32,
-    /// Whether probes are attached.
-    pub phase: Phase,
-    /// Times in which collection ran, in order; the last is open while it runs.
+    /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
+    /// last one is open whatever its end says; while it does not, a last one without end never began.
     pub runs: Vec<Run>,
     /// What the target has mapped executable, by file.
     pub modules: Vec<SavedModule>,
     /// Probed functions; a call index is a position in this list.
     pub calls: Vec<PlannedCall>,
-    /// The probes, each at its site.
-    pub probes: Vec<PlannedProbe>,
 }
 
 /// A moment on both clocks.
@@ -75,18 +72,6 @@ pub struct Run {
     pub from: Moment,
     /// Last moment; `None` while it runs.
     pub to: Option<Moment>,
-}
-
-/// Where a session stands between create and destroy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Maps are there, probes are not.
-    Stopped,
-    /// Probes are being attached or taken away; a session found so was left by a killed command.
-    Changing,
-    /// Probes are attached.
-    Collecting,
 }
 
 impl SessionFile {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::bpffs;
 use super::error::DatabaseError;
 use super::folder::{self, FolderLock};
+use super::links;
 use super::paths::{Roots, SessionPaths};
 use crate::target::identity::{Pid, TargetId};
 
@@ -98,9 +99,31 @@ pub fn remove(paths: &SessionPaths) -> Result<(), DatabaseError> {
     } else {
         None
     };
-    folder::remove(&paths.links())?;
+    links::detach(paths)?;
     folder::remove(&paths.bpf)?;
     folder::remove(&paths.run)
+}
+
+/// Removes a session that a killed command left without its file; one that a command is still making is left alone.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove_unfinished(paths: &SessionPaths) -> Result<bool, DatabaseError> {
+    if paths.run.symlink_metadata().is_err() {
+        folder::remove(&paths.bpf)?;
+        return Ok(true);
+    }
+    folder::check_ours(&paths.run)?;
+    let Some(_lock) = FolderLock::try_acquire(&paths.run)? else {
+        return Ok(false);
+    };
+    if paths.file().exists() {
+        return Ok(false);
+    }
+    links::detach(paths)?;
+    folder::remove(&paths.bpf)?;
+    folder::remove(&paths.run)?;
+    Ok(true)
 }
 
 fn make_root(path: &Path) -> Result<(), DatabaseError> {

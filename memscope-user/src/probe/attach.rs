@@ -1,15 +1,15 @@
-//! Attaches probes and pins their links, so that they outlive this process; and takes them away again.
+//! Attaches probes and pins their links, so that they outlive this process.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::ProgramError;
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::FdLink;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use thiserror::Error;
 
-use super::plan::{PlannedCall, PlannedProbe};
+use super::plan::{PlannedCall, Program};
 use crate::database::error::DatabaseError;
 use crate::database::folder;
 use crate::database::load::{self, with_causes};
@@ -43,10 +43,8 @@ pub enum AttachError {
     Database(#[from] DatabaseError),
 }
 
-/// Where a module can be opened from outside: a path for each call, by call index.
-pub type ModulePaths = Vec<PathBuf>;
-
-/// Attaches the lifecycle programs and every probe of the plan, each link pinned at once.
+/// Attaches the lifecycle programs and every probe of the plan, each link pinned at once. `module_paths`: where each
+/// call's module can be opened from outside.
 ///
 /// The programs do nothing until CONTROL says so; so the order does not matter, and a start that is killed half way
 /// leaves probes that only cost their trap.
@@ -58,8 +56,7 @@ pub fn attach(
     paths: &SessionPaths,
     thread: u32,
     calls: &[PlannedCall],
-    module_paths: &ModulePaths,
-    probes: &[PlannedProbe],
+    module_paths: &[PathBuf],
 ) -> Result<(), AttachError> {
     let links = paths.links();
     folder::make_private(&links)?;
@@ -71,18 +68,16 @@ pub fn attach(
             }
         })?;
     }
-    for (number, probe) in probes.iter().enumerate() {
-        let index = usize::from(probe.call.0);
-        let (Some(call), Some(module)) = (calls.get(index), module_paths.get(index)) else {
-            continue;
-        };
-        let pin = links.join(format!("{number:03}-{}", probe.role.program()));
-        attach_probe(object, thread, call.cookie, module, probe, &pin).map_err(|error| AttachError::Probe {
-            function: call.function.clone(),
-            module: call.module.clone(),
-            site: probe.site.0,
-            reason: with_causes(&*error),
-        })?;
+    for (index, (call, module)) in calls.iter().zip(module_paths).enumerate() {
+        for program in call.programs() {
+            let pin = links.join(format!("{index:03}-{}", program.name()));
+            attach_probe(object, thread, call, *program, module, &pin).map_err(|error| AttachError::Probe {
+                function: call.function.clone(),
+                module: call.module.clone(),
+                site: call.site_offset.0,
+                reason: with_causes(&*error),
+            })?;
+        }
     }
     Ok(())
 }
@@ -100,16 +95,16 @@ fn attach_tracepoint(object: &mut Ebpf, program: &str, tracepoint: &str, pin: &P
 fn attach_probe(
     object: &mut Ebpf,
     thread: u32,
-    cookie: u64,
+    call: &PlannedCall,
+    program: Program,
     module: &Path,
-    probe: &PlannedProbe,
     pin: &Path,
 ) -> Result<(), Failure> {
-    let program = load::uprobe(object, probe.role.program())?;
+    let program = load::uprobe(object, program.name())?;
     let scope = UProbeScope::OneProcess(NonZeroU32::new(thread).ok_or("thread 0 cannot be traced")?);
     let point = UProbeAttachPoint {
-        location: UProbeAttachLocation::AbsoluteOffset(probe.site.0),
-        cookie: Some(cookie),
+        location: UProbeAttachLocation::AbsoluteOffset(call.site_offset.0),
+        cookie: Some(call.cookie),
     };
     let id = program.attach(point, module, scope)?;
     let link: FdLink = program.take_link(id)?.try_into().map_err(|error| {
@@ -117,32 +112,6 @@ fn attach_probe(
     })?;
     link.pin(pin)?;
     Ok(())
-}
-
-/// Takes every probe of a session away, and returns when they are gone from the target's text.
-///
-/// Removing a pin alone would let the kernel release the link from a work queue, some time later (bpf_link_put,
-/// kernel/bpf/syscall.c); closing the last descriptor of an unpinned link releases it before close(2) returns.
-///
-/// # Errors
-/// A link cannot be removed.
-pub fn detach(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    let links = paths.links();
-    let entries = match std::fs::read_dir(&links) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(DatabaseError::file("list", &links)(error)),
-    };
-    let mut released = Vec::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        match PinnedLink::from_pin(&path) {
-            Ok(pinned) => released.push(pinned.unpin().map_err(DatabaseError::file("remove", &path))?),
-            Err(_) => std::fs::remove_file(&path).map_err(DatabaseError::file("remove", &path))?,
-        }
-    }
-    drop(released);
-    folder::remove(&links)
 }
 
 impl From<ProgramError> for AttachError {

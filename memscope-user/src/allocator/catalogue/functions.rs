@@ -310,6 +310,22 @@ pub const MIMALLOC: &[Entry] = &[
     realloc_array("mi_heap_recalloc_aligned_at", 1, 2, 3),
     alloc("mi_heap_alloc_new", 1),
     array("mi_heap_alloc_new_n", 1, 2),
+    // Version 3: a thread's part of a heap first, and functions that also tell the block's real size.
+    alloc("mi_theap_malloc", 1),
+    alloc("mi_theap_zalloc", 1),
+    array("mi_theap_calloc", 1, 2),
+    alloc("mi_theap_malloc_small", 1),
+    alloc("mi_theap_zalloc_small", 1),
+    alloc("mi_theap_malloc_aligned", 1),
+    realloc("mi_theap_realloc", 1, 2),
+    alloc("mi_umalloc", 0),
+    array("mi_ucalloc", 0, 1),
+    realloc("mi_urealloc", 0, 1),
+    free("mi_ufree"),
+    alloc("mi_umalloc_aligned", 0),
+    alloc("mi_uzalloc_aligned", 0),
+    alloc("mi_umalloc_small", 0),
+    alloc("mi_uzalloc_small", 0),
     free("vfree"),
 ];
 

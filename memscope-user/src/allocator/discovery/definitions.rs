@@ -75,10 +75,10 @@ impl Definitions {
             });
         }
         prefixes.insert(String::new());
+        // A linked-in jemalloc has only those functions left that its program uses.
         let is_jemalloc = |prefix: &String| {
-            ["mallocx", "rallocx", "dallocx"]
-                .iter()
-                .all(|base| found.has(&format!("{prefix}{base}")))
+            let any = |bases: &[&str]| bases.iter().any(|base| found.has(&format!("{prefix}{base}")));
+            any(&["mallocx"]) && any(&["free", "dallocx", "sdallocx"])
         };
         found.jemalloc_prefixes = prefixes.iter().filter(|prefix| is_jemalloc(prefix)).cloned().collect();
         found

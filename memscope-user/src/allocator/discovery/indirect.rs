@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::target::address::ElfAddress;
+use crate::target::address::{ElfAddress, RuntimeAddress};
 use crate::target::elf::{ElfImage, LoadBias, SlotValue};
 use crate::target::loaded::{Content, LoadedImage};
 use crate::target::memory::TargetMemory;
@@ -14,14 +14,19 @@ use crate::target::memory::TargetMemory;
 const MAX_SLOTS: usize = 256;
 
 /// The images and the memory they have been relocated in.
-pub(super) struct Indirect<'a> {
-    pub(super) images: &'a [LoadedImage],
-    pub(super) memory: &'a dyn TargetMemory,
+pub(in crate::allocator) struct Indirect<'a> {
+    pub(in crate::allocator) images: &'a [LoadedImage],
+    pub(in crate::allocator) memory: &'a dyn TargetMemory,
 }
 
 impl Indirect<'_> {
     /// The functions that `name`, whose resolver is at `resolver` in the image `module`, has been resolved to.
-    pub(super) fn resolve(&self, module: usize, name: &str, resolver: ElfAddress) -> Result<Vec<ElfAddress>, String> {
+    pub(in crate::allocator) fn resolve(
+        &self,
+        module: usize,
+        name: &str,
+        resolver: ElfAddress,
+    ) -> Result<Vec<ElfAddress>, String> {
         let Some(own) = self.content(module) else {
             return Err("its image cannot be read".into());
         };
@@ -46,7 +51,7 @@ impl Indirect<'_> {
         for word in words {
             match self.memory.read_word(word) {
                 Ok(value) => {
-                    let address = own.bias.to_elf(crate::target::address::RuntimeAddress(value));
+                    let address = own.bias.to_elf(RuntimeAddress(value));
                     if is_function(&own.image, address) && address != resolver {
                         functions.insert(address);
                     }
@@ -66,17 +71,17 @@ impl Indirect<'_> {
     }
 
     /// Which image the word at a slot leads into, with the address there; `None` for words that lead nowhere.
-    pub(super) fn image_at(&self, bias: LoadBias, slot: ElfAddress) -> Option<usize> {
+    pub(in crate::allocator) fn image_at(&self, bias: LoadBias, slot: ElfAddress) -> Option<usize> {
         let value = self.memory.read_word(bias.to_runtime(slot)).ok()?;
         (0..self.images.len()).find(|index| {
             self.content(*index).is_some_and(|content| {
-                let address = content.bias.to_elf(crate::target::address::RuntimeAddress(value));
+                let address = content.bias.to_elf(RuntimeAddress(value));
                 is_function(&content.image, address)
             })
         })
     }
 
-    pub(super) fn content(&self, index: usize) -> Option<&Content> {
+    pub(in crate::allocator) fn content(&self, index: usize) -> Option<&Content> {
         self.images.get(index)?.content.as_ref().ok()
     }
 }

@@ -14,12 +14,17 @@ use crate::target::elf::{ElfImage, FunctionKind};
 #[derive(Clone, Debug)]
 struct Candidate {
     owner: usize,
+    /// Place of the name in the order of the tables: of several names the first is shown.
+    rank: usize,
     name: String,
     aliases: Vec<String>,
     role: Role,
     address: ElfAddress,
     size: u64,
 }
+
+/// The most indirect functions of one image that are resolved: each takes a look at every image's relocations.
+const MAX_INDIRECT: usize = 64;
 
 /// What one allocator of an image comes to.
 pub(super) struct Planned {
@@ -38,10 +43,15 @@ pub(super) fn plan(
 ) -> Vec<Planned> {
     let mut left_out: Vec<Vec<LeftOut>> = vec![Vec::new(); owners.len()];
     let mut by_address: BTreeMap<ElfAddress, Candidate> = BTreeMap::new();
-    for (owner, name, role, definition) in wanted(defined, owners) {
+    let mut resolved = 0;
+    for (rank, (owner, name, role, definition)) in wanted(defined, owners).enumerate() {
         let addresses = match definition.kind {
             FunctionKind::Direct => Ok(vec![definition.address]),
-            FunctionKind::Indirect => indirect.resolve(module, &name, definition.address),
+            FunctionKind::Indirect if resolved == MAX_INDIRECT => Err("one indirect function (IFUNC) too many".into()),
+            FunctionKind::Indirect => {
+                resolved += 1;
+                indirect.resolve(module, &name, definition.address)
+            }
         };
         let addresses = addresses.unwrap_or_else(|reason| {
             left_out[owner].push(LeftOut::new(&name, reason));
@@ -67,6 +77,7 @@ pub(super) fn plan(
                         address,
                         Candidate {
                             owner,
+                            rank,
                             name: name.clone(),
                             aliases: Vec::new(),
                             role,
@@ -88,6 +99,17 @@ pub(super) fn plan(
     }
     join_jumps(image, &mut by_address);
     finish(module, image, owners, by_address, left_out)
+}
+
+impl Candidate {
+    fn add_names_of(&mut self, mut alias: Self) {
+        if alias.rank < self.rank {
+            self.rank = alias.rank;
+            std::mem::swap(&mut self.name, &mut alias.name);
+        }
+        self.aliases.push(alias.name);
+        self.aliases.extend(alias.aliases);
+    }
 }
 
 /// Every definition that a table of an owner names, in the order of the tables.
@@ -121,15 +143,12 @@ fn join_jumps(image: &ElfImage, by_address: &mut BTreeMap<ElfAddress, Candidate>
         .collect();
     for from in jumps.keys() {
         // A chain of jumps ends within as many steps as there are jumps, or is a circle.
-        let to = jumps
-            .iter()
-            .try_fold(*from, |at, _| jumps.get(&at).copied().map_or(Err(at), Ok));
+        let to = (0..=jumps.len()).try_fold(*from, |at, _| jumps.get(&at).copied().ok_or(at));
         if let Err(to) = to
             && let Some(alias) = by_address.remove(from)
             && let Some(target) = by_address.get_mut(&to)
         {
-            target.aliases.push(alias.name);
-            target.aliases.extend(alias.aliases);
+            target.add_names_of(alias);
         }
     }
 }

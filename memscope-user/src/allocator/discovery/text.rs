@@ -39,7 +39,7 @@ impl fmt::Display for AllocatorFound {
 
 impl fmt::Display for ModuleLooked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path)?;
+        write!(f, "{}{}: ", self.path, if self.deleted { " (deleted)" } else { "" })?;
         match &self.outcome {
             Outcome::Allocators(names) => {
                 let names: Vec<_> = names.iter().map(ToString::to_string).collect();

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use super::ElfError;
 use crate::target::address::FileOffset;
 
-/// The most that one table or section may take in memory: the symbol names of the largest browsers fit.
-pub const MAX_PIECE: u64 = 512 << 20;
+/// The most that one table or section may take in memory: the symbol names of the largest browsers fit. At most two are
+/// held at a time.
+pub const MAX_PIECE: u64 = 256 << 20;
 
 /// Bytes of an image, by file offset.
 pub trait ImageBytes: Send + Sync {

@@ -5,6 +5,7 @@ use object::elf::{self, Dyn64, DynamicTag};
 use object::pod;
 
 use super::bytes::Checked;
+use super::function::MAX_NAME;
 use super::segment::Segments;
 use super::{ElfError, text_at};
 use crate::target::address::{ElfAddress, FileOffset};
@@ -53,7 +54,7 @@ pub(super) fn read(bytes: &Checked, segments: &Segments, offset: FileOffset, siz
     let soname = strings.and_then(|table| {
         let index = u32::try_from(value(elf::DT_SONAME)?).ok()?;
         let text = bytes.read("the dynamic strings", table.offset, table.size).ok()?;
-        String::from_utf8(text_at(&text, index)?.to_vec()).ok()
+        String::from_utf8(text_at(&text, index, MAX_NAME)?.to_vec()).ok()
     });
     let count = place(elf::DT_HASH)
         .and_then(|at| sysv_count(bytes, at))

@@ -11,7 +11,10 @@ use super::{ElfError, text_at};
 use crate::target::address::{ElfAddress, FileOffset};
 
 /// The most symbols of one table that are looked at; the largest browsers have about a million.
-const MAX_SYMBOLS: u64 = 8 << 20;
+const MAX_SYMBOLS: u64 = 4 << 20;
+
+/// Longer names (deep C++ templates have them) are passed over: no allocator's is.
+pub(super) const MAX_NAME: usize = 2048;
 
 /// What kind of function a symbol names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +120,7 @@ impl TableAt {
             if symbol.st_shndx.get(LE) == elf::SHN_UNDEF || symbol.st_value.get(LE) == 0 {
                 continue;
             }
-            let name = text_at(&strings, symbol.st_name.get(LE));
+            let name = text_at(&strings, symbol.st_name.get(LE), MAX_NAME);
             let Some(name) = name.and_then(|name| std::str::from_utf8(name).ok()) else {
                 continue;
             };

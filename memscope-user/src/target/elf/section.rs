@@ -11,6 +11,9 @@ use crate::target::address::{ElfAddress, FileOffset};
 /// No linker writes nearly as many (one a function, with `-ffunction-sections` and no merging, in relocatable files only).
 const MAX_SECTIONS: u64 = 1 << 17;
 
+/// Linkers' own names have some twenty letters.
+const MAX_NAME: usize = 255;
+
 /// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
@@ -82,7 +85,8 @@ pub(super) fn read(bytes: &Checked, header: &FileHeader64<LE>) -> Result<Vec<Sec
 fn section(header: &SectionHeader64<LE>, names: &[u8]) -> Section {
     let flags = header.sh_flags.get(LE);
     Section {
-        name: String::from_utf8_lossy(text_at(names, header.sh_name.get(LE)).unwrap_or_default()).into_owned(),
+        name: String::from_utf8_lossy(text_at(names, header.sh_name.get(LE), MAX_NAME).unwrap_or_default())
+            .into_owned(),
         kind: header.sh_type.get(LE).0,
         address: ElfAddress(header.sh_addr.get(LE)),
         offset: FileOffset(header.sh_offset.get(LE)),
@@ -94,9 +98,11 @@ fn section(header: &SectionHeader64<LE>, names: &[u8]) -> Section {
     }
 }
 
-/// The zero-terminated text at an offset of a string table; `None` past its end or without a terminator.
-pub(super) fn text_at(table: &[u8], offset: u32) -> Option<&[u8]> {
+/// The zero-terminated text at an offset of a string table, at most `longest` bytes of it; `None` past its end, without
+/// a terminator, or when it is longer. The limit keeps a table of nothing but letters from being walked once a symbol.
+pub(super) fn text_at(table: &[u8], offset: u32, longest: usize) -> Option<&[u8]> {
     let text = table.get(offset as usize..)?;
+    let text = text.get(..=longest).unwrap_or(text);
     let end = text.iter().position(|byte| *byte == 0)?;
     Some(&text[..end])
 }

@@ -6,6 +6,7 @@ use object::pod;
 
 use super::bytes::Checked;
 use super::dynamic::Dynamic;
+use super::function::MAX_NAME;
 use super::section::Section;
 use super::{ElfError, text_at};
 use crate::target::address::{ElfAddress, FileOffset};
@@ -126,6 +127,6 @@ impl Names {
     fn of(&self, index: u32) -> Option<&str> {
         let start = (index as usize).checked_mul(size_of::<Sym64<LE>>())?;
         let (symbol, _) = pod::from_bytes::<Sym64<LE>>(self.symbols.get(start..)?).ok()?;
-        std::str::from_utf8(text_at(&self.strings, symbol.st_name.get(LE))?).ok()
+        std::str::from_utf8(text_at(&self.strings, symbol.st_name.get(LE), MAX_NAME)?).ok()
     }
 }

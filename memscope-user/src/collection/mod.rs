@@ -1,0 +1,7 @@
+//! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
+
+pub mod error;
+pub mod reading;
+pub mod status;
+pub mod steps;
+pub mod survey;
