@@ -9,7 +9,7 @@ use crate::limits::MAX_NESTING;
 use crate::live::LiveBlock;
 
 /// One open call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct OpenCall {
     /// Stack pointer at the function's entry: the address that holds the return address. 0: slot unused.
@@ -25,7 +25,7 @@ pub struct OpenCall {
 }
 
 /// The open calls of one thread.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct InFlight {
     /// Open calls, outermost first.

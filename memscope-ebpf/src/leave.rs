@@ -1,9 +1,8 @@
 //! Return of an allocating function: the block is born, with its stack.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_probe_read_user;
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
 use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
@@ -20,7 +19,6 @@ use crate::{atomic, count, maps, sites};
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
 const MAP_FAILED: u64 = u64::MAX;
-const NO_BLOCK: LiveBlock = LiveBlock([0; 3]);
 
 /// Probe program of every allocating and reallocating function, at its return.
 #[uretprobe]
@@ -68,20 +66,20 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         resize(pointer, size, address);
         return None;
     }
-    if old != NO_BLOCK {
+    if !old.is_none() {
         sites::count_freed(old.site(), old.size());
         count::one(Counter::Reallocated);
     }
     // A realloc in place keeps its number: it is the same entry with a new size, site and age.
-    let number = if old != NO_BLOCK && address == pointer {
+    let number = if !old.is_none() && address == pointer {
         old.unpack().number
     } else {
         // SAFETY: an 8-aligned counter of the state element.
         EntryNumber(unsafe { atomic::fetch_add(&raw mut (*state).last_number, 1) } + 1)
     };
-    let site = sites::of_caller(ctx.as_ptr(), state, spec.index);
+    let site = sites::of_caller(registers, state, spec.index);
     // SAFETY: the helper takes nothing.
-    let born_ms = unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000;
+    let born_ms = unsafe { bpf_ktime_get_ns() } / 1_000_000;
     let block = LiveBlock::pack(BlockFields {
         number,
         size,
@@ -142,7 +140,7 @@ fn result_address(spec: CallSpec, registers: Registers, pointer: u64) -> Result<
 /// No block came back. A realloc's old block lives on, unless the call was the kind that frees it.
 #[inline(always)]
 fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
-    if old == NO_BLOCK {
+    if old.is_none() {
         return;
     }
     if spec.zero_size_frees && size == 0 {
@@ -157,7 +155,7 @@ fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
 #[inline(always)]
 fn restore(address: u64, old: LiveBlock) {
     count::one(Counter::Restored);
-    if maps::LIVE.insert(address, old, u64::from(BPF_ANY)).is_err() {
+    if put(address, old, BPF_ANY) != 0 {
         count::one(Counter::RestoreFailed);
     }
 }
@@ -180,21 +178,31 @@ fn resize(address: u64, asked: u64, now: u64) {
 
 #[inline(always)]
 fn insert(address: u64, block: LiveBlock) {
-    let mut outcome = maps::LIVE.insert(address, block, u64::from(BPF_NOEXIST));
-    if outcome == Err(EEXIST) {
+    let mut error = put(address, block, BPF_NOEXIST);
+    if error == EEXIST {
         // SAFETY: copied out at once.
         if let Some(stale) = unsafe { maps::LIVE.get(address) }.copied() {
             sites::count_freed(stale.site(), stale.size());
         }
         count::one(Counter::MissedFree);
-        outcome = maps::LIVE.insert(address, block, u64::from(BPF_ANY));
+        error = put(address, block, BPF_ANY);
     }
     // Counted whether or not it could be kept: the site did allocate it.
     sites::count_allocated(block.site(), block.size());
-    match outcome {
-        Ok(()) => count::one(Counter::Allocated),
-        Err(ENOMEM) => count::one(Counter::LiveNoMemory),
-        Err(_) => count::one(Counter::LiveFull),
+    match error {
+        0 => count::one(Counter::Allocated),
+        ENOMEM => count::one(Counter::LiveNoMemory),
+        _ => count::one(Counter::LiveFull),
+    }
+}
+
+/// Puts a block into LIVE; 0 or an error number. (A `Result` kept in a variable has bytes that are undefined when it is
+/// `Ok`; the compiler spills them, and the verifier refuses a program that reads them.)
+#[inline(always)]
+fn put(address: u64, block: LiveBlock, flags: u32) -> i32 {
+    match maps::LIVE.insert(address, block, u64::from(flags)) {
+        Ok(()) => 0,
+        Err(error) => error,
     }
 }
 
@@ -207,6 +215,22 @@ unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
     }
 }
 
+/// Forgets a call that has handed over to another function by a tail call. The other one takes its old block again.
+///
+/// # Safety
+/// As [`abandon`].
+#[inline(always)]
+pub unsafe fn hand_over(inflight: *mut InFlight, call: *mut OpenCall) {
+    // SAFETY: the caller's element.
+    unsafe {
+        if !(*call).old.is_none() {
+            restore((*call).pointer, (*call).old);
+        }
+        close(inflight, call);
+    }
+    count::one(Counter::Nested);
+}
+
 /// Forgets a call that never returned. A realloc's old block goes back: nothing says that it was freed.
 ///
 /// # Safety
@@ -215,7 +239,7 @@ unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
 pub unsafe fn abandon(inflight: *mut InFlight, call: *mut OpenCall) {
     // SAFETY: the caller's element.
     unsafe {
-        if (*call).old != NO_BLOCK {
+        if !(*call).old.is_none() {
             restore((*call).pointer, (*call).old);
         }
         close(inflight, call);

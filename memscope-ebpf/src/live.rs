@@ -86,6 +86,14 @@ impl LiveBlock {
         }
     }
 
+    /// No block: allocation numbers start at 1. (Comparing whole values would make the compiler call `memcmp`, which BPF
+    /// has not.)
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_none(self) -> bool {
+        self.0[1] & MASK_48 == 0
+    }
+
     /// The site alone, for the free path.
     #[must_use]
     #[inline(always)]

@@ -3,6 +3,26 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::pt_regs;
 use memscope_ebpf::call::Argument;
+use memscope_ebpf::unwind::walk;
+
+/// Reads one field of the context. Each read is its own instruction with its own constant offset: the verifier allows no
+/// other, and left alone the optimiser would merge the arms of a match into one load from a computed offset.
+macro_rules! field {
+    ($registers:expr, $name:ident) => {{
+        let value: u64;
+        // SAFETY: a uprobe's context is a pt_regs; one load from it.
+        unsafe {
+            core::arch::asm!(
+                "{value} = *(u64 *)({regs} + {offset})",
+                value = out(reg) value,
+                regs = in(reg) $registers,
+                offset = const core::mem::offset_of!(pt_regs, $name),
+                options(nostack, readonly),
+            );
+        }
+        value
+    }};
+}
 
 /// Registers of the probed thread.
 #[derive(Clone, Copy)]
@@ -18,30 +38,35 @@ impl Registers {
     /// An integer argument, as it is at the function's entry.
     #[inline(always)]
     pub fn argument(self, argument: Argument) -> u64 {
-        // SAFETY: a uprobe's context is a pt_regs; the verifier checks each constant offset.
-        unsafe {
-            match argument.position() {
-                0 => (*self.0).rdi,
-                1 => (*self.0).rsi,
-                2 => (*self.0).rdx,
-                3 => (*self.0).rcx,
-                4 => (*self.0).r8,
-                _ => (*self.0).r9,
-            }
+        match argument.position() {
+            0 => field!(self.0, rdi),
+            1 => field!(self.0, rsi),
+            2 => field!(self.0, rdx),
+            3 => field!(self.0, rcx),
+            4 => field!(self.0, r8),
+            _ => field!(self.0, r9),
         }
     }
 
     /// The integer result, at a function's return.
     #[inline(always)]
     pub fn result(self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.0).rax }
+        field!(self.0, rax)
     }
 
     /// The stack pointer.
     #[inline(always)]
     pub fn stack_pointer(self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.0).rsp }
+        field!(self.0, rsp)
+    }
+
+    /// What a walk begins with. At a return probe the kernel has already put the return address into rip.
+    #[inline(always)]
+    pub fn of_walk(self) -> walk::Registers {
+        walk::Registers {
+            ip: field!(self.0, rip),
+            sp: field!(self.0, rsp),
+            bp: field!(self.0, rbp),
+        }
     }
 }

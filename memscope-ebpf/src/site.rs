@@ -26,11 +26,13 @@ pub enum StackEnd {
     FramePointers = 8,
     /// Another event on this CPU held the working memory.
     Busy = 9,
+    /// The block was recorded without its stack: no room for one more site.
+    NotRecorded = 10,
 }
 
 impl StackEnd {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Outermost,
         Self::NoTable,
         Self::UnsupportedRule,
@@ -41,6 +43,7 @@ impl StackEnd {
         Self::NotCode,
         Self::FramePointers,
         Self::Busy,
+        Self::NotRecorded,
     ];
 
     /// The reason with this number; `None` past the last.
@@ -63,6 +66,7 @@ impl StackEnd {
             Self::NotCode => "return address outside executable memory",
             Self::FramePointers => "frame pointers end here",
             Self::Busy => "unwinder busy on this CPU",
+            Self::NotRecorded => "not recorded",
         }
     }
 }

@@ -149,8 +149,7 @@ impl Kernel {
             let memory = self.memory;
             if (*memory).word_by_word == 0 {
                 let window = (&raw mut (*memory).window).cast::<c_void>();
-                let failed =
-                    generated::bpf_probe_read_user(window, (WINDOW * 8) as u32, address as *const c_void);
+                let failed = generated::bpf_probe_read_user(window, (WINDOW * 8) as u32, address as *const c_void);
                 if failed == 0 {
                     (*memory).window_at = address;
                     (*memory).word = (*memory).window[0];

@@ -1,8 +1,15 @@
 //! MemScope for Linux: the library under the `memscope` command.
 //!
-//! The rooms follow the path of the data: [`target`] → allocator → probe → unwind → database → symbol → [`report`].
+//! The rooms follow the path of the data: [`target`] → [`allocator`] → [`probe`] → [`unwind`] → [`database`] →
+//! [`symbol`] → [`report`].
 
+pub mod age;
 pub mod allocator;
+pub mod cli;
+pub mod collection;
+pub mod database;
+pub mod exit;
+pub mod host;
 pub mod probe;
 pub mod report;
 pub mod symbol;

@@ -1,3 +1,7 @@
 //! The `memscope` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    memscope::cli::run::main().into()
+}

@@ -1,1 +1,5 @@
 //! Probes: which instruction is the cheapest safe site, and how it is attached.
+
+pub mod attach;
+pub mod plan;
+pub mod site;

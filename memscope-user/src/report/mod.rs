@@ -1,3 +1,33 @@
 //! The report: a model, then one file a rendering.
+//!
+//! Renderers are pure: values in, bytes out, to whatever [`std::io::Write`] they are given. They stream, so that a
+//! million entries need no more memory than the model does.
 
+pub mod clock;
+mod escape;
+pub mod json;
+mod json_parts;
 pub mod model;
+pub mod ndjson;
+pub mod notes;
+mod sink;
+pub mod sites;
+pub mod text;
+
+#[cfg(test)]
+mod json_tests;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod text_tests;
+
+use std::io;
+
+pub use escape::Escaped;
+pub use json_parts::SCHEMA;
+
+/// The reader went away (`memscope print | head`): the program ends quietly and with success.
+#[must_use]
+pub fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}

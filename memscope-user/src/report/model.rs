@@ -1,6 +1,7 @@
 //! What a report is made of, free of any rendering: every renderer takes these values and nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use memscope_ebpf::live::{BlockKind, EntryNumber};
 use memscope_ebpf::site::StackEnd;
@@ -27,7 +28,8 @@ pub struct Frame {
     pub address: RuntimeAddress,
     /// Function name, demangled; `None` without a symbol.
     pub function: Option<String>,
-    /// Distance from the function's start; without a symbol, from the module's first byte on disk.
+    /// Distance from the function's start (an inlined one: from the start of the function whose code it is part of);
+    /// without a symbol, from the module's first byte on disk; in no module, the address itself.
     pub offset: u64,
     /// File name of the module as the target sees it, lossy; empty when the address is in no mapping we know.
     pub module: String,
@@ -54,7 +56,9 @@ pub struct SourceLine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stack {
     /// Innermost first; the first is the allocator function called.
-    pub frames: Vec<Frame>,
+    ///
+    /// Shared, because the same call stands in many stacks: a database's frames are named once and kept once.
+    pub frames: Vec<Arc<Frame>>,
     /// Why it ends.
     pub end: StackEnd,
 }
@@ -144,6 +148,23 @@ pub struct Collection {
     pub seconds: u64,
 }
 
+/// A time in which collection was stopped: frees in it were not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// How long it lasted, milliseconds.
+    pub lasted_ms: u64,
+    /// How long ago it ended, milliseconds.
+    pub ended_ms_ago: u64,
+}
+
+impl Gap {
+    /// The entry was born before collection stopped, so it may have been freed since.
+    #[must_use]
+    pub const fn doubts(&self, entry: &Entry) -> bool {
+        entry.age_ms >= self.ended_ms_ago.saturating_add(self.lasted_ms)
+    }
+}
+
 /// What is printed of one database. The entries travel apart, in order, so that millions need not be in memory twice.
 #[derive(Clone, Debug)]
 pub struct DatabaseReport {
@@ -159,8 +180,11 @@ pub struct DatabaseReport {
     pub sites: BTreeMap<SiteId, Stack>,
     /// Entries that are old enough, printed or not (`--limit`).
     pub total: u64,
+    /// Times in which collection was stopped.
+    pub gaps: Vec<Gap>,
     /// Losses by reason (`Counter::key`), only those that are not zero.
     pub losses: BTreeMap<&'static str, u64>,
-    /// Lines that follow the report, each printed behind `note: `.
+    /// Further lines for the reader, without `note: ` before them. What losses, gaps and the collection's state have to
+    /// say is not in here: [`super::notes::lines`] derives it.
     pub notes: Vec<String>,
 }

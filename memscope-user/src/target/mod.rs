@@ -1,5 +1,13 @@
 //! The target: who it is, what it maps, and the ELF images behind its mappings.
 
 pub mod address;
+#[cfg(test)]
+pub(crate) mod compiled;
+pub mod debug_file;
+pub mod elf;
+pub mod files;
 pub mod identity;
+pub mod loaded;
 pub mod mapping;
+pub mod memory;
+pub mod process;

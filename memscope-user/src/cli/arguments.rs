@@ -1,0 +1,223 @@
+//! The commands and their arguments (design contract: the command line).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::age::Age;
+
+/// Finds memory leaks of a running process from outside: which calls took memory and never gave it back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memscope",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Arguments {
+    /// Say more on stderr
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create a database and start collecting, for each target that has none
+    Attach(AttachArguments),
+    /// Stop collecting and destroy the database
+    Detach(DetachArguments),
+    /// Create a database, without collecting
+    Create(AttachArguments),
+    /// Start collecting into the database
+    Start(TargetArguments),
+    /// Stop collecting; the database stays
+    Stop(TargetArguments),
+    /// Destroy the database
+    Destroy(TargetArguments),
+    /// Print the live blocks of at least an age, with their call stacks
+    Print(PrintArguments),
+    /// Counts, capacity and losses of a database
+    Stats(ShowArguments),
+    /// The databases on this host
+    List(ListArguments),
+    /// In the foreground: attach, wait, print, detach
+    Trace(TraceArguments),
+    /// Remove the databases of targets that have ended
+    Gc(GcArguments),
+    /// What this kernel, this user and a target support, item by item
+    Doctor(DoctorArguments),
+}
+
+/// Processes by what they are.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TargetArguments {
+    /// Process id
+    #[arg(value_name = "TARGET")]
+    pub pids: Vec<u32>,
+    /// Every process with this command name (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+    /// Every process that runs this executable (repeatable)
+    #[arg(long, value_name = "PATH")]
+    pub exe: Vec<PathBuf>,
+}
+
+impl TargetArguments {
+    /// No target was named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pids.is_empty() && self.comm.is_empty() && self.exe.is_empty()
+    }
+}
+
+/// `attach` and `create`.
+#[derive(Clone, Debug, Args)]
+pub struct AttachArguments {
+    /// Whom
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// How
+    #[command(flatten)]
+    pub settings: SettingsArguments,
+}
+
+/// What a database is made with.
+#[derive(Clone, Debug, Args)]
+pub struct SettingsArguments {
+    /// Live blocks the database can hold; more are counted, not recorded
+    #[arg(long, value_name = "BLOCKS", default_value_t = memscope_ebpf::limits::LIVE_CAPACITY,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
+    pub max_blocks: u32,
+}
+
+/// `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArguments {
+    /// Whom
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// Every database on this host
+    #[arg(long, conflicts_with_all = ["pids", "comm", "exe"])]
+    pub all: bool,
+}
+
+/// A rendering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// One JSON object a line
+    Ndjson,
+}
+
+/// An order of entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Oldest first
+    #[default]
+    Age,
+    /// Largest first
+    Size,
+}
+
+/// `print`.
+#[derive(Debug, Args)]
+pub struct PrintArguments {
+    /// Whom; none: every database
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// What
+    #[command(flatten)]
+    pub entries: EntriesArguments,
+    /// Exit 1 when a block is printed, 6 when that cannot be told
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// Which entries, in which form.
+#[derive(Clone, Debug, Args)]
+pub struct EntriesArguments {
+    /// Least age: seconds, or 90s, 15m, 1h, 2d
+    #[arg(long, value_name = "AGE")]
+    pub age: Age,
+    /// Order of the entries
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: Sort,
+    /// Print at most this many entries
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `stats`.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// Whom; none: every database
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArguments {
+    /// Process id
+    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    pub pid: Option<u32>,
+    /// Print after this time: seconds, or 90s, 15m, 1h, 2d; otherwise at Ctrl-C or when the target ends
+    #[arg(long = "for", value_name = "TIME")]
+    pub duration: Option<Age>,
+    /// Least age of the entries printed
+    #[arg(long, value_name = "AGE", default_value = "0")]
+    pub age: Age,
+    /// Order of the entries
+    #[arg(long, value_enum, default_value_t)]
+    pub sort: Sort,
+    /// Print at most this many entries
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// How
+    #[command(flatten)]
+    pub settings: SettingsArguments,
+    /// A command to start and trace
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// `gc`.
+#[derive(Debug, Args)]
+pub struct GcArguments {
+    /// Only databases whose target ended at least this long ago
+    #[arg(long, value_name = "AGE", default_value = "0")]
+    pub older_than: Age,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Process id
+    pub target: Option<u32>,
+}

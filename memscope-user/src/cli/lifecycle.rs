@@ -1,0 +1,163 @@
+//! `create`, `start`, `stop`, `destroy`, `detach`, `gc`: the four steps of old, and their short forms.
+
+use std::io::{self, Write};
+
+use super::arguments::{AttachArguments, DetachArguments, GcArguments, TargetArguments};
+use super::run::{CommandError, complain};
+use super::{attach, select};
+use crate::collection::error::CollectionError;
+use crate::collection::steps::{self, Settings};
+use crate::database::error::DatabaseError;
+use crate::database::kernel_map::monotonic_ns;
+use crate::database::paths::Roots;
+use crate::database::session::Session;
+use crate::database::store;
+use crate::exit::ExitCode;
+use crate::target::identity::TargetId;
+use crate::target::process::Target;
+
+/// Runs `create`.
+///
+/// # Errors
+/// Of the first target that failed.
+pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    for target in select::processes(&arguments.target)? {
+        steps::create(&roots, &target, Settings::from(&arguments.settings))?;
+        say("Creating Memory Scope database")?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Runs `start`.
+///
+/// # Errors
+/// Of the first target that failed.
+pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    for target in select::processes(arguments)? {
+        let survey = steps::start(&roots, &target)?;
+        if verbose {
+            attach::describe(&survey, &mut io::stderr().lock())?;
+        }
+        say("Memory scope data collection started")?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Runs `stop`.
+///
+/// # Errors
+/// Of the first database that failed.
+pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    for id in named_databases(&roots, arguments)? {
+        steps::stop(&roots, id)?;
+        say("Memory scope data collection stopped")?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Runs `destroy`.
+///
+/// # Errors
+/// Of the first database that failed.
+pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    destroy_all(&roots, named_databases(&roots, arguments)?)
+}
+
+/// Runs `detach`.
+///
+/// # Errors
+/// Of the first database that failed, after all were tried.
+pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    let ids = if arguments.all {
+        store::list(&roots)?
+    } else {
+        named_databases(&roots, &arguments.target)?
+    };
+    destroy_all(&roots, ids)
+}
+
+fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandError> {
+    let mut failed = None;
+    for id in ids {
+        // A database that was never started, or is unfinished, has no collection to stop.
+        match steps::stop(roots, id) {
+            Ok(()) => say("Memory scope data collection stopped")?,
+            Err(CollectionError::Database(DatabaseError::Missing(missing))) => {
+                failed = keep_first(failed, DatabaseError::Missing(missing).into());
+                continue;
+            }
+            Err(_) => {}
+        }
+        match steps::destroy(roots, id) {
+            Ok(()) => say("Memory scope database destroyed, disabling data collection")?,
+            Err(error) => failed = keep_first(failed, error),
+        }
+    }
+    failed.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
+}
+
+fn keep_first(first: Option<CollectionError>, error: CollectionError) -> Option<CollectionError> {
+    match first {
+        None => Some(error),
+        Some(first) => {
+            complain(&error);
+            Some(first)
+        }
+    }
+}
+
+fn named_databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    if arguments.is_empty() {
+        return Err(CommandError::Usage(
+            "no target: give a PID, --comm NAME or --exe PATH".into(),
+        ));
+    }
+    select::databases(roots, arguments)
+}
+
+/// Runs `gc`.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn gc(arguments: &GcArguments) -> Result<ExitCode, CommandError> {
+    let removed = collect_garbage(&Roots::from_environment(), arguments.older_than.seconds())?;
+    say(&format!("{removed} databases of ended targets removed"))?;
+    Ok(ExitCode::Success)
+}
+
+/// Removes the databases of targets that ended at least so long ago, and what killed commands left unfinished. How many.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn collect_garbage(roots: &Roots, older_than_s: u64) -> Result<usize, CommandError> {
+    let mut removed = 0;
+    for id in store::list(roots)? {
+        let paths = roots.session(id);
+        if !paths.file().exists() || !paths.bpf.exists() {
+            removed += usize::from(store::remove_unfinished(&paths)?);
+        } else if !(Target { id }).is_alive() && ended_s_ago(roots, id) >= older_than_s {
+            store::remove(&paths)?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// A session that cannot be read tells no time: it is as old as can be.
+fn ended_s_ago(roots: &Roots, id: TargetId) -> u64 {
+    Session::open(roots, id)
+        .and_then(|session| session.state())
+        .map_or(u64::MAX, |state| {
+            monotonic_ns().saturating_sub(state.thread_exit_at_ns) / 1_000_000_000
+        })
+}
+
+/// A lifecycle text, for people: on stderr, since stdout is for reports.
+fn say(text: &str) -> Result<(), CommandError> {
+    Ok(writeln!(io::stderr(), "{text}")?)
+}

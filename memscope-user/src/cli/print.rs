@@ -1,0 +1,157 @@
+//! `print`: the old report, for one database or all.
+
+use std::io::{self, BufWriter, Write};
+
+use super::arguments::{EntriesArguments, Format, PrintArguments, Sort};
+use super::run::CommandError;
+use super::select;
+use crate::age::Age;
+use crate::collection::reading::{self, Choice, Order};
+use crate::database::error::DatabaseError;
+use crate::database::paths::Roots;
+use crate::database::session::Session;
+use crate::database::store;
+use crate::exit::ExitCode;
+use crate::report::clock::TimeOfDay;
+use crate::report::json::JsonReport;
+use crate::report::model::{CollectionState, DatabaseReport};
+use crate::report::ndjson::NdjsonReport;
+use crate::report::text::TextReport;
+use crate::target::identity::TargetId;
+
+/// Below this many seconds of collection the data says little.
+const YOUNG_S: u64 = 60;
+
+/// Runs `print`.
+///
+/// # Errors
+/// A database cannot be read, or the output not written.
+pub fn run(arguments: &PrintArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    let ids = if arguments.target.is_empty() {
+        store::list(&roots)?
+    } else {
+        match select::databases(&roots, &arguments.target) {
+            Ok(ids) => ids,
+            Err(error) if is_missing(&error) => {
+                no_database(arguments.entries.format, arguments.entries.age)?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    if ids.is_empty() {
+        no_database(arguments.entries.format, arguments.entries.age)?;
+        return Ok(ExitCode::NotFound);
+    }
+    let judgement = print(&roots, &ids, &arguments.entries)?;
+    Ok(if arguments.exit_code {
+        judgement.exit_code()
+    } else {
+        ExitCode::Success
+    })
+}
+
+fn is_missing(error: &CommandError) -> bool {
+    use crate::collection::error::CollectionError;
+    matches!(
+        error,
+        CommandError::Collection(CollectionError::Database(DatabaseError::Missing(_)))
+    )
+}
+
+fn no_database(format: Format, age: Age) -> Result<(), CommandError> {
+    if format == Format::Text {
+        let mut out = io::stdout().lock();
+        TextReport::new(&mut out, TimeOfDay::now(), false).no_database(age)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// What a print found, for `--exit-code`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Judgement {
+    found: bool,
+    cannot_tell: bool,
+}
+
+impl Judgement {
+    fn add(&mut self, report: &DatabaseReport) {
+        self.found |= report.total > 0;
+        // An empty report proves nothing when blocks were lost, when collection does not run, or has not run long enough
+        // for a block of that age to exist.
+        let young = report.collection.seconds < report.age_s.max(YOUNG_S);
+        let blind = report.collection.state != CollectionState::Collecting || !report.losses.is_empty();
+        self.cannot_tell |= report.total == 0 && (young || blind);
+    }
+
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self { found: true, .. } => ExitCode::Finding,
+            Self { cannot_tell: true, .. } => ExitCode::CannotJudge,
+            _ => ExitCode::Success,
+        }
+    }
+}
+
+impl From<&EntriesArguments> for Choice {
+    fn from(arguments: &EntriesArguments) -> Self {
+        let order = match arguments.sort {
+            Sort::Age => Order::Age,
+            Sort::Size => Order::Size,
+        };
+        Self {
+            age: arguments.age,
+            order,
+            limit: arguments.limit,
+        }
+    }
+}
+
+/// Prints databases, one after the other, holding one at a time.
+///
+/// # Errors
+/// A database cannot be read, or the output not written.
+pub fn print(roots: &Roots, ids: &[TargetId], entries: &EntriesArguments) -> Result<Judgement, CommandError> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut judgement = Judgement::default();
+    let mut each = |write: &mut dyn FnMut(&DatabaseReport) -> io::Result<()>| -> Result<(), CommandError> {
+        for id in ids {
+            let session = Session::open(roots, *id)?;
+            let report = reading::read(&session, Choice::from(entries))?;
+            warn_of_youth(&report);
+            judgement.add(&report);
+            write(&report)?;
+        }
+        Ok(())
+    };
+    match entries.format {
+        Format::Text => {
+            let mut renderer = TextReport::new(&mut out, TimeOfDay::now(), ids.len() > 1);
+            each(&mut |report| renderer.database(report))?;
+        }
+        Format::Json => {
+            let mut renderer = JsonReport::new(&mut out);
+            each(&mut |report| renderer.database(report))?;
+            renderer.finish()?;
+        }
+        Format::Ndjson => {
+            let mut renderer = NdjsonReport::new(&mut out);
+            each(&mut |report| renderer.database(report))?;
+        }
+    }
+    out.flush()?;
+    Ok(judgement)
+}
+
+fn warn_of_youth(report: &DatabaseReport) {
+    if report.collection.seconds < YOUNG_S && report.collection.state == CollectionState::Collecting {
+        let _ = writeln!(
+            io::stderr(),
+            "memscope: collection for process {} has run for {} s only: the data says little before {YOUNG_S} s",
+            report.target.id.pid,
+            report.collection.seconds
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! Runs a command: arguments to library calls, errors to one line and an exit code.
+
+use std::io::{self, Write};
+
+use clap::Parser as _;
+
+use super::arguments::{Arguments, Command};
+use super::{attach, lifecycle, print, show, trace};
+use crate::collection::error::CollectionError;
+use crate::database::error::DatabaseError;
+use crate::exit::ExitCode;
+use crate::host::privilege::Privileges;
+use crate::report;
+use crate::target::process::TargetError;
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A step failed.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
+    /// Standard output.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The command line makes no sense together.
+    #[error("{0}")]
+    Usage(String),
+    /// The command to trace.
+    #[error("cannot start {command}: {source}")]
+    Spawn {
+        /// Its first word.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl From<DatabaseError> for CommandError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Collection(error.into())
+    }
+}
+
+impl From<TargetError> for CommandError {
+    fn from(error: TargetError) -> Self {
+        Self::Collection(error.into())
+    }
+}
+
+impl CommandError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Collection(error) => error.exit_code(),
+            // The reader went away: not an error.
+            Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
+            Self::Output(_) | Self::Spawn { .. } => ExitCode::NotPermitted,
+            Self::Usage(_) => ExitCode::Usage,
+        }
+    }
+}
+
+/// The whole program: parses, runs, reports.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // clap's own codes are 0 for help and version, 2 for the rest: the contract's.
+            let code = if error.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Success
+            };
+            let _ = error.print();
+            return code;
+        }
+    };
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            let code = error.exit_code();
+            if code != ExitCode::Success {
+                complain(&error);
+            }
+            code
+        }
+    }
+}
+
+/// Tells of an error on stderr.
+pub fn complain(error: &dyn std::error::Error) {
+    // Nothing more can be done when stderr is gone.
+    let _ = writeln!(io::stderr(), "memscope: {error}");
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
+    let verbose = arguments.verbose > 0;
+    if let Command::Doctor(doctor) = &arguments.command {
+        return super::doctor::run(doctor);
+    }
+    Privileges::of_this_process()
+        .and_then(Privileges::require)
+        .map_err(CollectionError::from)?;
+    match &arguments.command {
+        Command::Attach(attach) => attach::run(attach, verbose),
+        Command::Detach(detach) => lifecycle::detach(detach),
+        Command::Create(create) => lifecycle::create(create),
+        Command::Start(start) => lifecycle::start(start, verbose),
+        Command::Stop(stop) => lifecycle::stop(stop),
+        Command::Destroy(destroy) => lifecycle::destroy(destroy),
+        Command::Print(print) => print::run(print),
+        Command::Stats(stats) => show::stats(stats),
+        Command::List(list) => show::list(list),
+        Command::Trace(trace) => trace::run(trace, verbose),
+        Command::Gc(gc) => lifecycle::gc(gc),
+        Command::Doctor(doctor) => super::doctor::run(doctor),
+    }
+}

@@ -1,0 +1,78 @@
+//! Which processes or databases a command line means.
+
+use super::arguments::TargetArguments;
+use super::run::CommandError;
+use crate::database::error::DatabaseError;
+use crate::database::paths::Roots;
+use crate::database::store;
+use crate::target::identity::{Pid, StartTime, TargetId};
+use crate::target::process::{Target, TargetError, matching};
+
+/// The processes meant: by PID in the order given, then those that match by name or executable.
+///
+/// # Errors
+/// None was named; a PID has no process; nothing matches.
+pub fn processes(arguments: &TargetArguments) -> Result<Vec<Target>, CommandError> {
+    if arguments.is_empty() {
+        return Err(CommandError::Usage(
+            "no target: give a PID, --comm NAME or --exe PATH; `memscope --help` shows the commands".into(),
+        ));
+    }
+    let mut targets = Vec::new();
+    for pid in &arguments.pids {
+        targets.push(Target::of_pid(Pid(*pid))?);
+    }
+    if !arguments.comm.is_empty() || !arguments.exe.is_empty() {
+        targets.extend(matching(&arguments.comm, &arguments.exe)?);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    targets.retain(|target| seen.insert(target.id));
+    Ok(targets)
+}
+
+/// The databases meant: that of the process which has the PID now, else that of the last one which had it.
+///
+/// # Errors
+/// None was named; a PID has no database; nothing matches.
+pub fn databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    let mut ids = Vec::new();
+    for pid in &arguments.pids {
+        ids.push(database_of(roots, Pid(*pid))?);
+    }
+    if !arguments.comm.is_empty() || !arguments.exe.is_empty() {
+        let existing = store::list(roots)?;
+        let matched = matching(&arguments.comm, &arguments.exe)?;
+        let found: Vec<TargetId> = matched
+            .iter()
+            .map(|target| target.id)
+            .filter(|id| existing.contains(id))
+            .collect();
+        match (found.is_empty(), matched.first()) {
+            (true, Some(first)) => return Err(DatabaseError::Missing(first.id).into()),
+            _ => ids.extend(found),
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    ids.retain(|id| seen.insert(*id));
+    Ok(ids)
+}
+
+fn database_of(roots: &Roots, pid: Pid) -> Result<TargetId, CommandError> {
+    let existing = store::of_pid(roots, pid)?;
+    let running = Target::of_pid(pid);
+    if let Ok(target) = &running
+        && existing.contains(&target.id)
+    {
+        return Ok(target.id);
+    }
+    match (existing.first(), running) {
+        (Some(id), _) => Ok(*id),
+        (None, Ok(target)) => Err(DatabaseError::Missing(target.id).into()),
+        (None, Err(TargetError::NoSuchProcess(_) | TargetError::Ended(_))) => Err(DatabaseError::Missing(TargetId {
+            pid,
+            start_time: StartTime(0),
+        })
+        .into()),
+        (None, Err(error)) => Err(error.into()),
+    }
+}

@@ -1,0 +1,252 @@
+//! `stats` and `list`: what is collected, and what was lost.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use memscope_ebpf::counter::{Counter, Weight};
+use memscope_ebpf::limits::SITE_CAPACITY;
+use serde::Serialize;
+
+use super::arguments::{Format, ListArguments, ShowArguments};
+use super::run::{CommandError, complain};
+use super::select;
+use crate::collection::status;
+use crate::database::error::DatabaseError;
+use crate::database::paths::Roots;
+use crate::database::session::Session;
+use crate::database::store;
+use crate::exit::ExitCode;
+use crate::report::Escaped;
+use crate::target::identity::TargetId;
+
+/// One database, counted.
+#[derive(Debug, Serialize)]
+struct Stats {
+    pid: u32,
+    start_time: u64,
+    comm: String,
+    exe: String,
+    state: &'static str,
+    since_unix_s: Option<u64>,
+    seconds: u64,
+    functions: usize,
+    live: Live,
+    sites: Used,
+    /// Sites by why their stacks end.
+    stack_ends: BTreeMap<&'static str, u64>,
+    events: BTreeMap<&'static str, u64>,
+    anomalies: BTreeMap<&'static str, u64>,
+    losses: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Live {
+    blocks: u64,
+    bytes: u64,
+    capacity: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Used {
+    used: u64,
+    capacity: u32,
+}
+
+fn measure(session: &Session) -> Result<Stats, DatabaseError> {
+    let target = status::description(session);
+    let collection = status::collection(session)?;
+    let totals = session.live_totals()?;
+    let tally = session.tally()?;
+    let sites = session.sites()?;
+    let mut stack_ends = BTreeMap::new();
+    for (_, site) in sites.iter() {
+        *stack_ends.entry(site.end().text()).or_insert(0) += 1;
+    }
+    Ok(Stats {
+        pid: target.id.pid.0,
+        start_time: target.id.start_time.0,
+        comm: target.comm,
+        exe: target.exe,
+        state: collection.state.text(),
+        since_unix_s: collection.since_unix_s,
+        seconds: collection.seconds,
+        functions: session.file.calls.len(),
+        live: Live {
+            blocks: totals.blocks,
+            bytes: totals.bytes,
+            capacity: session.file.capacities.live,
+        },
+        sites: Used {
+            used: sites.iter().count() as u64,
+            capacity: SITE_CAPACITY,
+        },
+        stack_ends,
+        events: tally.nonzero(Weight::Event),
+        anomalies: tally.nonzero(Weight::Anomaly),
+        losses: tally.nonzero(Weight::Loss),
+    })
+}
+
+fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "Target: {} {}", stats.pid, Escaped(&stats.comm))?;
+    writeln!(out, "  collection     {}, {} s", stats.state, stats.seconds)?;
+    writeln!(out, "  functions      {} probed", stats.functions)?;
+    writeln!(
+        out,
+        "  live           {} blocks, {} bytes ({} blocks at most)",
+        stats.live.blocks, stats.live.bytes, stats.live.capacity
+    )?;
+    writeln!(
+        out,
+        "  sites          {} of {} at most",
+        stats.sites.used, stats.sites.capacity
+    )?;
+    for (end, count) in &stats.stack_ends {
+        writeln!(out, "    {count:>12} stacks end: {end}")?;
+    }
+    let text = |key: &str| {
+        Counter::ALL
+            .iter()
+            .find(|counter| counter.key() == key)
+            .map_or("", |found| found.text())
+    };
+    for (title, counts) in [
+        ("events", &stats.events),
+        ("anomalies", &stats.anomalies),
+        ("losses", &stats.losses),
+    ] {
+        writeln!(out, "  {title}{}", if counts.is_empty() { ": none" } else { "" })?;
+        for (key, count) in counts {
+            writeln!(out, "    {count:>12} {}", text(key))?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs `stats`.
+///
+/// # Errors
+/// A database cannot be read, or the output not written.
+pub fn stats(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    let ids = if arguments.target.is_empty() {
+        store::list(&roots)?
+    } else {
+        select::databases(&roots, &arguments.target)?
+    };
+    let mut all = Vec::new();
+    for id in &ids {
+        all.push(measure(&Session::open(&roots, *id)?)?);
+    }
+    let mut out = io::stdout().lock();
+    match arguments.format {
+        Format::Text if all.is_empty() => writeln!(out, "MemScope database does not exist")?,
+        Format::Text => all.iter().try_for_each(|stats| write_text(stats, &mut out))?,
+        Format::Json => write_document(&mut out, "memscope.stats/v1", &all)?,
+        Format::Ndjson => write_lines(&mut out, &all)?,
+    }
+    out.flush()?;
+    Ok(if ids.is_empty() {
+        ExitCode::NotFound
+    } else {
+        ExitCode::Success
+    })
+}
+
+/// One line of `list`.
+#[derive(Debug, Serialize)]
+struct Listed {
+    pid: u32,
+    start_time: u64,
+    comm: String,
+    state: String,
+    seconds: u64,
+    blocks: u64,
+    bytes: u64,
+}
+
+fn listed(roots: &Roots, id: TargetId) -> Result<Listed, DatabaseError> {
+    let session = Session::open(roots, id)?;
+    let collection = status::collection(&session)?;
+    let totals = session.live_totals()?;
+    Ok(Listed {
+        pid: id.pid.0,
+        start_time: id.start_time.0,
+        comm: session.file.comm.clone(),
+        state: collection.state.text().to_owned(),
+        seconds: collection.seconds,
+        blocks: totals.blocks,
+        bytes: totals.bytes,
+    })
+}
+
+/// Runs `list`. A database that cannot be read is listed as such, and told of on stderr.
+///
+/// # Errors
+/// The store cannot be read, or the output not written.
+pub fn list(arguments: &ListArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    let mut all = Vec::new();
+    for id in store::list(&roots)? {
+        all.push(listed(&roots, id).unwrap_or_else(|error| {
+            complain(&error);
+            Listed {
+                pid: id.pid.0,
+                start_time: id.start_time.0,
+                comm: String::new(),
+                state: "unreadable".to_owned(),
+                seconds: 0,
+                blocks: 0,
+                bytes: 0,
+            }
+        }));
+    }
+    let mut out = io::stdout().lock();
+    match arguments.format {
+        Format::Text => {
+            writeln!(
+                out,
+                "{:>8} {:<16} {:<11} {:>9} {:>12} {:>15}",
+                "PID", "COMM", "STATE", "SECONDS", "BLOCKS", "BYTES"
+            )?;
+            for one in &all {
+                let comm = Escaped(&one.comm).to_string();
+                let Listed {
+                    pid,
+                    state,
+                    seconds,
+                    blocks,
+                    bytes,
+                    ..
+                } = one;
+                writeln!(
+                    out,
+                    "{pid:>8} {comm:<16} {state:<11} {seconds:>9} {blocks:>12} {bytes:>15}"
+                )?;
+            }
+        }
+        Format::Json => write_document(&mut out, "memscope.list/v1", &all)?,
+        Format::Ndjson => write_lines(&mut out, &all)?,
+    }
+    out.flush()?;
+    Ok(ExitCode::Success)
+}
+
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: &'static str,
+    databases: &'a [T],
+}
+
+fn write_document<T: Serialize>(out: &mut dyn Write, schema: &'static str, databases: &[T]) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Document { schema, databases })?;
+    writeln!(out)
+}
+
+fn write_lines<T: Serialize>(out: &mut dyn Write, databases: &[T]) -> io::Result<()> {
+    for one in databases {
+        serde_json::to_writer(&mut *out, one)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! `trace`: in the foreground — attach, wait, print, detach.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::arguments::{EntriesArguments, TraceArguments};
+use super::run::{CommandError, complain};
+use super::{attach, print};
+use crate::age::Age;
+use crate::collection::steps::{self, Settings};
+use crate::database::paths::Roots;
+use crate::exit::ExitCode;
+use crate::target::identity::Pid;
+use crate::target::process::Target;
+
+/// How often the target is looked at for its end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs `trace`.
+///
+/// # Errors
+/// The command cannot be started, the target not attached, or the report not printed; nothing stays attached then.
+pub fn run(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(trace(arguments, verbose))
+}
+
+async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    // Signals are caught before anything is attached, so that none can leave probes behind.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut child = None;
+    let target = match arguments.pid {
+        Some(pid) => Target::of_pid(Pid(pid))?,
+        None => {
+            let started = start_command(&arguments.command)?;
+            let pid = started.id().unwrap_or_default();
+            child = Some(started);
+            Target::of_pid(Pid(pid))?
+        }
+    };
+    let had_database = roots.session(target.id).file().exists();
+    attach::one(&roots, &target, Settings::from(&arguments.settings), verbose)?;
+    let deadline = arguments.duration.map(Age::duration);
+    tokio::select! {
+        () = end_of(&target) => {}
+        () = sleep_for(deadline) => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    let entries = EntriesArguments {
+        age: arguments.age,
+        sort: arguments.sort,
+        limit: arguments.limit,
+        format: arguments.format,
+    };
+    let printed = print::print(&roots, &[target.id], &entries);
+    // A database that was there before the trace belongs to someone else, and goes on.
+    if !had_database && let Err(error) = steps::destroy(&roots, target.id) {
+        complain(&error);
+    }
+    // A command of ours that still runs is let run on.
+    if let Some(mut child) = child {
+        let _ = child.try_wait();
+    }
+    printed.map(|_| ExitCode::Success)
+}
+
+fn start_command(command: &[OsString]) -> Result<Child, CommandError> {
+    let (program, rest) = command
+        .split_first()
+        .ok_or_else(|| CommandError::Usage("no command to trace".into()))?;
+    let spawned = Command::new(program).args(rest).spawn();
+    spawned.map_err(|source| CommandError::Spawn {
+        command: program.to_string_lossy().into_owned(),
+        source,
+    })
+}
+
+async fn end_of(target: &Target) {
+    while target.is_alive() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn sleep_for(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}

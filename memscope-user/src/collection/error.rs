@@ -1,0 +1,73 @@
+//! What can go wrong between a target and its database.
+
+use thiserror::Error;
+
+use crate::database::error::DatabaseError;
+use crate::exit::ExitCode;
+use crate::host::privilege::PrivilegeError;
+use crate::probe::attach::AttachError;
+use crate::target::process::TargetError;
+
+/// A step that failed.
+#[derive(Debug, Error)]
+pub enum CollectionError {
+    /// This user may not.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
+    /// The target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The session store or the kernel's maps.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The probes.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// No function to probe.
+    #[error("{0}")]
+    NoAllocator(String),
+    /// The target's code is not x86-64.
+    #[error("process {pid} runs {what}; memscope traces 64-bit x86 programs only")]
+    Architecture {
+        /// Which process.
+        pid: u32,
+        /// What it runs.
+        what: String,
+    },
+    /// memscope itself runs in another PID namespace than the kernel's first: the programs would see other numbers.
+    #[error(
+        "memscope runs inside a PID namespace; the kernel's programs see the host's process ids: run it on the host"
+    )]
+    PidNamespace,
+}
+
+impl CollectionError {
+    /// What the process ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Privilege(_) | Self::Architecture { .. } | Self::PidNamespace => ExitCode::NotPermitted,
+            Self::Target(error) => match error {
+                TargetError::NoSuchProcess(_) | TargetError::Ended(_) | TargetError::NoMatch(_) => ExitCode::NotFound,
+                TargetError::KernelThread(_) | TargetError::Unreadable { .. } => ExitCode::NotPermitted,
+            },
+            Self::Database(error) => database_code(error),
+            Self::Attach(AttachError::Database(error)) => database_code(error),
+            Self::Attach(_) => ExitCode::NotPermitted,
+            Self::NoAllocator(_) => ExitCode::NoAllocator,
+        }
+    }
+}
+
+fn database_code(error: &DatabaseError) -> ExitCode {
+    match error {
+        DatabaseError::Missing(_) | DatabaseError::Unfinished { .. } => ExitCode::NotFound,
+        DatabaseError::Exists(_) | DatabaseError::Running(_) | DatabaseError::NotRunning(_) => ExitCode::Usage,
+        DatabaseError::File { .. }
+        | DatabaseError::Suspicious { .. }
+        | DatabaseError::SessionFile { .. }
+        | DatabaseError::OtherVersion { .. }
+        | DatabaseError::Load(_)
+        | DatabaseError::Map { .. } => ExitCode::NotPermitted,
+    }
+}

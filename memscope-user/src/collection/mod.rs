@@ -1,0 +1,8 @@
+//! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
+
+pub mod code;
+pub mod error;
+pub mod reading;
+pub mod status;
+pub mod steps;
+pub mod survey;

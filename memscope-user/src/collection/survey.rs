@@ -1,0 +1,95 @@
+//! Surveys a target before its probes are attached: images, allocators, sites.
+
+use std::path::PathBuf;
+
+use super::error::CollectionError;
+use crate::allocator::discovery::{Discovery, discover};
+use crate::probe::plan::{PlannedCall, plan};
+use crate::target::elf::ElfError;
+use crate::target::loaded::{LoadError, LoadedImage, load_images};
+use crate::target::mapping::Mapping;
+use crate::target::memory::{NoMemory, ProcessMemory, TargetMemory};
+use crate::target::process::{Target, TargetError};
+
+/// What a survey found.
+pub struct Survey {
+    /// Allocators, and every image looked at.
+    pub discovery: Discovery,
+    /// The functions to probe, by call index.
+    pub calls: Vec<PlannedCall>,
+    /// For each call, a path that opens its module from outside.
+    pub module_paths: Vec<PathBuf>,
+}
+
+/// Looks a target over. Nothing in it is changed or stopped.
+///
+/// # Errors
+/// It ended, or is not a 64-bit x86 process.
+pub fn survey(target: &Target) -> Result<Survey, CollectionError> {
+    let mappings = target.mappings()?;
+    let pid = target.id.pid;
+    let images = load_images(pid, &mappings);
+    check_architecture(target, &images)?;
+    let memory: Box<dyn TargetMemory> = match ProcessMemory::open(pid) {
+        Ok(memory) => Box::new(memory),
+        // Only indirect functions need it; the discovery says so if one does.
+        Err(_) => Box::new(NoMemory),
+    };
+    let discovery = discover(&images, memory.as_ref());
+    let calls = plan(&discovery, &images);
+    let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
+    if !target.is_alive() {
+        return Err(TargetError::Ended(pid).into());
+    }
+    Ok(Survey {
+        discovery,
+        calls,
+        module_paths,
+    })
+}
+
+impl Survey {
+    /// Refuses a target without an allocator we know, naming what was looked at.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn require_allocator(&self, target: &Target) -> Result<(), CollectionError> {
+        if !self.discovery.is_empty() {
+            return Ok(());
+        }
+        let name = format!("process {} ({})", target.id.pid, target.comm().unwrap_or_default());
+        Err(CollectionError::NoAllocator(self.discovery.not_found_text(&name)))
+    }
+}
+
+/// The executable itself decides: a 64-bit process maps no 32-bit image.
+fn check_architecture(target: &Target, images: &[LoadedImage]) -> Result<(), CollectionError> {
+    let exe = target.exe()?;
+    let Some(main) = images.iter().find(|loaded| loaded.path() == exe) else {
+        return Ok(());
+    };
+    match &main.content {
+        Err(LoadError::Elf(error @ (ElfError::Not64Bit | ElfError::OtherMachine(_)))) => {
+            Err(CollectionError::Architecture {
+                pid: target.id.pid.0,
+                what: error.to_string(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `/proc/PID/map_files` leads to the mapped file itself; without the capability for it, the path below the target's root.
+fn opening_path(target: &Target, mappings: &[Mapping], call: &PlannedCall) -> PathBuf {
+    let mapping = mappings
+        .iter()
+        .find(|mapping| mapping.start <= call.entry && call.entry < mapping.end);
+    let Some(mapping) = mapping else { return PathBuf::new() };
+    let by_mapping = mapping.open_path(target.id.pid);
+    if std::fs::File::open(&by_mapping).is_ok() {
+        return by_mapping;
+    }
+    let mut below_root = std::ffi::OsString::from(format!("/proc/{}/root", target.id.pid));
+    below_root.push(&mapping.path);
+    PathBuf::from(below_root)
+}

@@ -1,0 +1,132 @@
+//! Loads the BPF object: once to create a session's maps, again at each start to have programs to attach.
+
+use aya::programs::{RawTracePoint, UProbe};
+use aya::{Ebpf, EbpfLoader};
+use memscope_ebpf::limits::map;
+use serde::{Deserialize, Serialize};
+
+use super::error::DatabaseError;
+use super::paths::SessionPaths;
+
+/// The compiled programs.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMSCOPE_BPF_OBJECT"));
+
+/// Raw tracepoints and their programs: (program, tracepoint).
+pub const TRACEPOINTS: [(&str, &str); 2] = [
+    ("target_exec", "sched_process_exec"),
+    ("thread_exit", "sched_process_exit"),
+];
+
+/// How many elements the maps that are sized at load have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacities {
+    /// Live blocks.
+    pub live: u32,
+    /// Unwind table pages of 1 KiB of code.
+    pub pages: u32,
+    /// Unwind table rows.
+    pub rows: u32,
+}
+
+impl Capacities {
+    /// The smallest there are, for trying whether the object loads at all.
+    pub const LEAST: Self = Self {
+        live: 1,
+        pages: 1,
+        rows: 1,
+    };
+}
+
+/// Loads the object with the session's maps: those already pinned are taken, others made and pinned.
+///
+/// # Errors
+/// The kernel refused a map; the message is its own.
+pub fn object(paths: &SessionPaths, capacities: Capacities) -> Result<Ebpf, DatabaseError> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries(map::LIVE, capacities.live);
+    loader.map_max_entries(map::PAGES, capacities.pages);
+    loader.map_max_entries(map::ROWS, capacities.rows);
+    for name in map::PINNED {
+        loader.map_pin_path(name, paths.map(name));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// The uprobe programs.
+const UPROBES: [&str; 3] = ["free_enter", "call_return", "call_enter"];
+
+/// Has the kernel verify and load a uprobe program.
+///
+/// # Errors
+/// It is not in the object, or the verifier refused it.
+pub fn uprobe<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, DatabaseError> {
+    let program: &mut UProbe = program(object, name)?;
+    if program.fd().is_err() {
+        program
+            .load()
+            .map_err(|error| DatabaseError::Load(with_causes(&error)))?;
+    }
+    Ok(program)
+}
+
+/// Has the kernel verify and load a raw tracepoint program.
+///
+/// # Errors
+/// As [`uprobe`].
+pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut RawTracePoint, DatabaseError> {
+    let program: &mut RawTracePoint = program(object, name)?;
+    if program.fd().is_err() {
+        program
+            .load()
+            .map_err(|error| DatabaseError::Load(with_causes(&error)))?;
+    }
+    Ok(program)
+}
+
+/// Has the kernel verify every program, with maps of the smallest size, and keeps nothing.
+///
+/// # Errors
+/// The kernel refused one.
+pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
+    let mut object = object(paths, Capacities::LEAST)?;
+    for name in UPROBES {
+        uprobe(&mut object, name)?;
+    }
+    for (name, _) in TRACEPOINTS {
+        raw_tracepoint(&mut object, name)?;
+    }
+    Ok(())
+}
+
+fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, DatabaseError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    object
+        .program_mut(name)
+        .ok_or_else(|| DatabaseError::Load(format!("the object has no program {name}")))?
+        .try_into()
+        .map_err(|error: aya::programs::ProgramError| DatabaseError::Load(with_causes(&error)))
+}
+
+/// An error with its causes on one line; the verifier's log can be long, so its end is kept: that is where it says why.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() > 4 && std::env::var_os("MEMSCOPE_VERIFIER_LOG").is_none() {
+        format!("{} … {}", lines[0], lines[lines.len() - 3..].join(" | "))
+    } else {
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,255 @@
+//! One session: opened, read, collection switched on and off in its CONTROL record.
+
+use std::io;
+
+use memscope_ebpf::counter::Counter;
+use memscope_ebpf::inflight::InFlight;
+use memscope_ebpf::limits::map;
+use memscope_ebpf::live::{EntryNumber, LiveBlock};
+use memscope_ebpf::site::SiteRecord;
+use memscope_ebpf::state::{Control, State};
+use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
+use memscope_ebpf::unwind::row::{Page, Row};
+
+use super::error::DatabaseError;
+use super::kernel_map::KernelMap;
+use super::live_set::{self, RawEntry, Selection};
+use super::paths::{Roots, SessionPaths};
+use super::session_file::SessionFile;
+use super::sites::SiteTable;
+use super::tally::Tally;
+use crate::target::identity::TargetId;
+use crate::unwind::Refresh;
+
+/// An open session. Reading takes no lock: the maps are read as they are, the file is replaced whole.
+#[derive(Debug)]
+pub struct Session {
+    /// Its folders.
+    pub paths: SessionPaths,
+    /// Its file, as it was when the session was opened.
+    pub file: SessionFile,
+    control: KernelMap<u32, Control>,
+    state: KernelMap<u32, State>,
+    live: KernelMap<u64, LiveBlock>,
+    inflight: KernelMap<u32, InFlight>,
+    records: KernelMap<u32, SiteRecord>,
+    frames: KernelMap<u32, u64>,
+    counters: KernelMap<u32, u64>,
+    tables: UnwindMaps,
+}
+
+/// The maps of the unwinder.
+#[derive(Debug)]
+struct UnwindMaps {
+    mappings: KernelMap<u32, MappingTable>,
+    generation: KernelMap<u32, Generation>,
+    pages: KernelMap<u32, Page>,
+    rows: KernelMap<u32, Row>,
+}
+
+/// How often a reading that raced with a failing realloc is repeated.
+const READ_ATTEMPTS: usize = 4;
+
+impl Session {
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// There is none, or it is unfinished.
+    pub fn open(roots: &Roots, id: TargetId) -> Result<Self, DatabaseError> {
+        let paths = roots.session(id);
+        if !paths.exist() {
+            return Err(DatabaseError::Missing(id));
+        }
+        if !paths.file().exists() {
+            return Err(DatabaseError::Unfinished {
+                id,
+                what: "no session.json".into(),
+            });
+        }
+        let file = SessionFile::read(&paths.file(), id)?;
+        Ok(Self {
+            control: open_map(&paths, id, map::CONTROL)?,
+            state: open_map(&paths, id, map::STATE)?,
+            live: open_map(&paths, id, map::LIVE)?,
+            inflight: open_map(&paths, id, map::INFLIGHT)?,
+            records: open_map(&paths, id, map::SITE_RECORDS)?,
+            frames: open_map(&paths, id, map::FRAMES)?,
+            counters: open_map(&paths, id, map::COUNTERS)?,
+            tables: UnwindMaps {
+                mappings: open_map(&paths, id, map::MAPPINGS)?,
+                generation: open_map(&paths, id, map::GENERATION)?,
+                pages: open_map(&paths, id, map::PAGES)?,
+                rows: open_map(&paths, id, map::ROWS)?,
+            },
+            paths,
+            file,
+        })
+    }
+
+    /// What the programs are told.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn control(&self) -> Result<Control, DatabaseError> {
+        let read = self
+            .control
+            .lookup(0)
+            .map_err(DatabaseError::map("read", map::CONTROL))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// Tells the programs something else.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_control(&self, control: Control) -> Result<(), DatabaseError> {
+        self.control
+            .update(0, &control)
+            .map_err(DatabaseError::map("write", map::CONTROL))
+    }
+
+    /// What has happened to the target.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn state(&self) -> Result<State, DatabaseError> {
+        let read = self.state.lookup(0).map_err(DatabaseError::map("read", map::STATE))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn tally(&self) -> Result<Tally, DatabaseError> {
+        Tally::read(&self.counters).map_err(DatabaseError::map("read", map::COUNTERS))
+    }
+
+    /// The live blocks born up to `born_until_ms` (CLOCK_MONOTONIC), in no order.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn live_blocks(&self, born_until_ms: u64) -> Result<Vec<RawEntry>, DatabaseError> {
+        let mut attempt = 0;
+        loop {
+            let selection = Selection {
+                born_until_ms,
+                up_to: EntryNumber(self.state()?.last_number),
+            };
+            let restored = self.tally()?.get(Counter::Restored);
+            let entries =
+                live_set::read(&self.live, &self.inflight, selection).map_err(DatabaseError::map("read", map::LIVE))?;
+            attempt += 1;
+            if attempt == READ_ATTEMPTS || self.tally()?.get(Counter::Restored) == restored {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// How many live blocks there are.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn live_totals(&self) -> Result<LiveTotals, DatabaseError> {
+        let mut totals = LiveTotals::default();
+        self.live
+            .for_each(|_, block| {
+                totals.blocks += 1;
+                totals.bytes += block.size();
+            })
+            .map_err(DatabaseError::map("read", map::LIVE))?;
+        Ok(totals)
+    }
+
+    /// The sites. Read them after the blocks: a block's site is published before the block.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn sites(&self) -> Result<SiteTable, DatabaseError> {
+        SiteTable::read(&self.records, &self.frames, self.state()?)
+            .map_err(DatabaseError::map("read", map::SITE_RECORDS))
+    }
+
+    /// The generation of the mappings that walks use; 0: none was written yet.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn generation(&self) -> Result<u64, DatabaseError> {
+        let read = self
+            .tables
+            .generation
+            .lookup(0)
+            .map_err(DatabaseError::map("read", map::GENERATION))?;
+        Ok(read.map_or(0, |generation| generation.published))
+    }
+
+    /// Writes a refresh's pages and rows behind those in use. No walk sees them before [`Session::publish`].
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn write_tables(&self, refresh: &Refresh) -> Result<(), DatabaseError> {
+        let UnwindMaps { pages, rows, .. } = &self.tables;
+        rows.write_array(refresh.first_row, &refresh.rows)
+            .map_err(DatabaseError::map("write", map::ROWS))?;
+        pages
+            .write_array(refresh.first_page, &refresh.pages)
+            .map_err(DatabaseError::map("write", map::PAGES))
+    }
+
+    /// Gives the walks a new generation of mappings: the mapping table into the buffer that no walk uses, then the switch.
+    /// The session must be locked.
+    ///
+    /// # Errors
+    /// A map cannot be written; walks then go on with the old generation.
+    pub fn publish(&self, refresh: &Refresh) -> Result<(), DatabaseError> {
+        let UnwindMaps {
+            mappings, generation, ..
+        } = &self.tables;
+        let old = self.generation()?;
+        let new = old + 1;
+        let switch = |published, writing| {
+            let value = Generation { published, writing };
+            generation
+                .update(0, &value)
+                .map_err(DatabaseError::map("write", map::GENERATION))
+        };
+        switch(old, new)?;
+        mappings
+            .update(Generation::buffer(new), &refresh.mappings)
+            .map_err(DatabaseError::map("write", map::MAPPINGS))?;
+        switch(new, new)
+    }
+
+    /// Forgets the open calls: none survives a stop, since its return will not be seen.
+    ///
+    /// # Errors
+    /// The map cannot be changed.
+    pub fn forget_open_calls(&self) -> Result<(), DatabaseError> {
+        self.inflight
+            .clear()
+            .map_err(DatabaseError::map("clear", map::INFLIGHT))
+    }
+}
+
+/// Live blocks and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LiveTotals {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes asked for.
+    pub bytes: u64,
+}
+
+fn open_map<K, V>(paths: &SessionPaths, id: TargetId, name: &'static str) -> Result<KernelMap<K, V>, DatabaseError>
+where
+    K: super::kernel_map::Plain,
+    V: super::kernel_map::Plain,
+{
+    KernelMap::open(&paths.map(name)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => DatabaseError::Unfinished {
+            id,
+            what: format!("no map {name}"),
+        },
+        _ => DatabaseError::map("open", name)(error),
+    })
+}

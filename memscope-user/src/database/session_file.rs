@@ -1,0 +1,131 @@
+//! `session.json`: what the kernel cannot keep — identity, what was mapped, which probes sit where, starts and stops.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::DatabaseError;
+use super::folder;
+use super::load::Capacities;
+use crate::probe::plan::PlannedCall;
+use crate::symbol::SavedModule;
+use crate::target::address::BuildId;
+use crate::target::identity::TargetId;
+use crate::unwind::Layout;
+
+/// Name and version of the layout; the maps' layout is a part of it.
+pub const SCHEMA: &str = "memscope.session/v1";
+
+/// The file's contents.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionFile {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Version of memscope that made the session.
+    pub version: String,
+    /// Who.
+    pub target: TargetId,
+    /// `/proc/PID/comm` at create, lossy.
+    pub comm: String,
+    /// `/proc/PID/exe` at create, lossy.
+    pub exe: String,
+    /// Build id of the executable.
+    pub build_id: Option<BuildId>,
+    /// When the database was created.
+    pub created: Moment,
+    /// Sizes of its maps.
+    pub capacities: Capacities,
+    /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
+    /// last one is open whatever its end says; while it does not, a last one without end never began.
+    pub runs: Vec<Run>,
+    /// What the target had mapped executable, by generation of the mappings; the last is the present one.
+    pub generations: Vec<MappedGeneration>,
+    /// What of the unwind tables is where in the kernel's arrays.
+    pub layout: Layout,
+    /// Probed functions; a call index is a position in this list.
+    pub calls: Vec<PlannedCall>,
+}
+
+/// What was mapped executable while a generation was the present one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedGeneration {
+    /// Its number, as sites carry it.
+    pub number: u64,
+    /// By file.
+    pub modules: Vec<SavedModule>,
+}
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// CLOCK_REALTIME, seconds since the epoch.
+    pub unix_s: u64,
+    /// CLOCK_MONOTONIC, milliseconds: the clock of `born`.
+    pub monotonic_ms: u64,
+}
+
+impl Moment {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let unix_s = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Self {
+            unix_s,
+            monotonic_ms: super::kernel_map::monotonic_ns() / 1_000_000,
+        }
+    }
+}
+
+/// One stretch of collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// First moment.
+    pub from: Moment,
+    /// Last moment; `None` while it runs.
+    pub to: Option<Moment>,
+}
+
+impl SessionFile {
+    /// Reads and checks a session file.
+    ///
+    /// # Errors
+    /// It is missing, does not parse, or is another version's.
+    pub fn read(path: &Path, id: TargetId) -> Result<Self, DatabaseError> {
+        let text = std::fs::read(path).map_err(DatabaseError::file("read", path))?;
+        #[derive(Deserialize)]
+        struct Header {
+            schema: String,
+            version: String,
+        }
+        let broken = |source| DatabaseError::SessionFile {
+            path: path.to_path_buf(),
+            source,
+        };
+        let header: Header = serde_json::from_slice(&text).map_err(broken)?;
+        if header.schema != SCHEMA || header.version != env!("CARGO_PKG_VERSION") {
+            return Err(DatabaseError::OtherVersion {
+                id,
+                theirs: header.version,
+                ours: env!("CARGO_PKG_VERSION"),
+            });
+        }
+        serde_json::from_slice(&text).map_err(|source| DatabaseError::SessionFile {
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
+    /// Writes it whole.
+    ///
+    /// # Errors
+    /// It cannot be written; the old one then stands.
+    pub fn write(&self, path: &Path) -> Result<(), DatabaseError> {
+        let text = serde_json::to_vec(self).map_err(|source| DatabaseError::SessionFile {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        folder::replace_file(path, &text)
+    }
+}

@@ -1,0 +1,70 @@
+//! Reads the sites: records and frames, as far as they have been given out.
+
+use std::io;
+
+use memscope_ebpf::limits::{FRAME_CAPACITY, SITE_CAPACITY};
+use memscope_ebpf::live::SiteIndex;
+use memscope_ebpf::site::{SiteRecord, StackEnd};
+use memscope_ebpf::state::State;
+
+use super::kernel_map::KernelMap;
+use crate::target::address::RuntimeAddress;
+
+/// Every site of a database.
+#[derive(Debug)]
+pub struct SiteTable {
+    records: Vec<SiteRecord>,
+    frames: Vec<u64>,
+}
+
+/// One site: counters and frame addresses.
+#[derive(Clone, Debug)]
+pub struct RawSite<'a> {
+    /// Its record.
+    pub record: &'a SiteRecord,
+    frames: &'a [u64],
+}
+
+impl RawSite<'_> {
+    /// Return addresses, innermost first, without the allocator function.
+    pub fn frames(&self) -> impl Iterator<Item = RuntimeAddress> {
+        self.frames.iter().map(|frame| RuntimeAddress(*frame))
+    }
+
+    /// Why the stack ends.
+    #[must_use]
+    pub fn end(&self) -> StackEnd {
+        StackEnd::from_number(self.record.end).unwrap_or(StackEnd::Unreadable)
+    }
+}
+
+impl SiteTable {
+    /// Reads what has been given out so far.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn read(records: &KernelMap<u32, SiteRecord>, frames: &KernelMap<u32, u64>, state: State) -> io::Result<Self> {
+        let sites = (state.sites_used + 1).min(u64::from(SITE_CAPACITY)) as u32;
+        let used = state.frames_used.min(u64::from(FRAME_CAPACITY)) as u32;
+        Ok(Self {
+            records: records.read_array(sites)?,
+            frames: frames.read_array(used)?,
+        })
+    }
+
+    /// A site; `None` for [`SiteIndex::UNKNOWN`] and for indices that are not in use (or not yet: read sites after blocks).
+    #[must_use]
+    pub fn get(&self, index: SiteIndex) -> Option<RawSite<'_>> {
+        let record = self.records.get(index.0 as usize).filter(|record| record.hash != 0)?;
+        let from = record.frames_at as usize;
+        let frames = self.frames.get(from..from + usize::from(record.frames))?;
+        Some(RawSite { record, frames })
+    }
+
+    /// Every site in use.
+    pub fn iter(&self) -> impl Iterator<Item = (SiteIndex, RawSite<'_>)> {
+        (0..self.records.len() as u32)
+            .map(SiteIndex)
+            .filter_map(|index| Some((index, self.get(index)?)))
+    }
+}

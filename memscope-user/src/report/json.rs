@@ -1,0 +1,97 @@
+//! `memscope.entries/v1`: one JSON document for all databases printed ([`super::SCHEMA`] describes it).
+//!
+//! `{"schema":…,"databases":[{"target","collection","age_s","entries":[…],"sites":{…},"printed","total","losses","notes"}]}`
+//!
+//! Addresses, cookies and site ids are strings in hex (64 bits do not survive every JSON reader's numbers); sizes, counts,
+//! offsets and ages are integers. `since` is in seconds since the Unix epoch. Every `site` an entry names is a key of
+//! `sites`.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::json_parts::{CollectionPart, NAME, SitePart, TargetPart, before_gap, write_entry_members, write_site_id};
+use super::model::{DatabaseReport, SiteId, Stack};
+use super::notes;
+use super::sink::Sink;
+
+/// Writes one document, database by database.
+pub struct JsonReport<'a> {
+    sink: Sink<'a>,
+    databases: u64,
+}
+
+impl<'a> JsonReport<'a> {
+    /// A document on `out`.
+    pub fn new(out: &'a mut dyn io::Write) -> Self {
+        let mut sink = Sink::new(out);
+        sink.text("{\"schema\":\"");
+        sink.text(NAME);
+        sink.text("\",\"databases\":[");
+        Self { sink, databases: 0 }
+    }
+
+    /// Adds one database.
+    ///
+    /// # Errors
+    /// Whatever the writer returns; see [`super::is_broken_pipe`].
+    pub fn database(&mut self, report: &DatabaseReport) -> io::Result<()> {
+        let sink = &mut self.sink;
+        sink.text(if self.databases == 0 {
+            "{\"target\":"
+        } else {
+            ",{\"target\":"
+        });
+        self.databases += 1;
+        sink.json(&TargetPart::from(&report.target))?;
+        sink.text(",\"collection\":");
+        sink.json(&CollectionPart::of(report))?;
+        sink.text(",\"age_s\":");
+        sink.decimal(report.age_s);
+        sink.text(",\"entries\":[");
+        let mut without_stack = BTreeSet::new();
+        for (index, entry) in report.entries.iter().enumerate() {
+            sink.text(if index == 0 { "{" } else { ",{" });
+            write_entry_members(sink, entry, before_gap(report, entry));
+            sink.text("}");
+            if !report.sites.contains_key(&entry.site) {
+                without_stack.insert(entry.site);
+            }
+            sink.spill()?;
+        }
+        sink.text("],\"sites\":{");
+        let sites = report.sites.iter().map(|(site, stack)| (*site, Some(stack)));
+        write_sites(sink, sites.chain(without_stack.into_iter().map(|site| (site, None))))?;
+        sink.text("},\"printed\":");
+        sink.decimal(report.entries.len() as u64);
+        sink.text(",\"total\":");
+        sink.decimal(report.total);
+        sink.text(",\"losses\":");
+        sink.json(&report.losses)?;
+        sink.text(",\"notes\":");
+        sink.json(&notes::lines(report))?;
+        sink.text("}");
+        sink.spill()
+    }
+
+    /// Ends the document.
+    ///
+    /// # Errors
+    /// Whatever the writer returns.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.sink.text("]}\n");
+        self.sink.flush()
+    }
+}
+
+fn write_sites<'s>(sink: &mut Sink<'_>, sites: impl Iterator<Item = (SiteId, Option<&'s Stack>)>) -> io::Result<()> {
+    for (index, (site, stack)) in sites.enumerate() {
+        if index > 0 {
+            sink.text(",");
+        }
+        write_site_id(sink, site);
+        sink.text(":");
+        sink.json(&SitePart::of(site, stack))?;
+        sink.spill()?;
+    }
+    Ok(())
+}

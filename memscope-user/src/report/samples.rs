@@ -1,0 +1,188 @@
+//! Reports the renderers are tested with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use memscope_ebpf::live::{BlockKind, EntryNumber};
+use memscope_ebpf::site::StackEnd;
+
+use super::clock::TimeOfDay;
+use super::model::{
+    Collection, CollectionState, DatabaseReport, Entry, Frame, SiteId, SourceLine, Stack, TargetDescription,
+};
+use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
+use crate::target::identity::{Pid, StartTime, TargetId};
+
+pub const AT: TimeOfDay = TimeOfDay {
+    hour: 22,
+    minute: 10,
+    second: 24,
+    millisecond: 619,
+};
+
+pub const SITE: SiteId = SiteId(0x0123_4567_c120_29d8);
+
+pub fn frame(address: u64, function: &str, offset: u64) -> Frame {
+    Frame {
+        address: RuntimeAddress(address),
+        function: Some(function.to_owned()),
+        offset,
+        module: "gateway".to_owned(),
+        build_id: BuildId::from_bytes(&[0xab, 0xcd]),
+        file_offset: Some(FileOffset(address & 0xffff)),
+        source: None,
+        inlined: false,
+    }
+}
+
+pub fn at_line(frame: Frame, file: &str, line: Option<u32>) -> Frame {
+    let source = Some(SourceLine {
+        file: file.to_owned(),
+        line,
+    });
+    Frame { source, ..frame }
+}
+
+pub fn stack(frames: Vec<Frame>, end: StackEnd) -> Stack {
+    Stack {
+        frames: frames.into_iter().map(Arc::new).collect(),
+        end,
+    }
+}
+
+pub fn entry(number: u64, address: u64, size: u64, age_ms: u64, site: SiteId) -> Entry {
+    Entry {
+        number: EntryNumber(number),
+        address: RuntimeAddress(address),
+        size,
+        age_ms,
+        tid: 4711,
+        site,
+        kind: BlockKind::Heap,
+    }
+}
+
+/// A database without entries.
+pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
+    DatabaseReport {
+        target: TargetDescription {
+            id: TargetId {
+                pid: Pid(pid),
+                start_time: StartTime(8_123_456),
+            },
+            comm: comm.to_owned(),
+            exe: format!("/opt/{comm}"),
+            build_id: BuildId::from_bytes(&[0xab, 0xcd]),
+        },
+        collection: Collection {
+            state: CollectionState::Collecting,
+            since_unix_s: Some(1_700_000_000),
+            seconds: 7200,
+        },
+        age_s: 3600,
+        entries: Vec::new(),
+        sites: BTreeMap::new(),
+        total: 0,
+        gaps: Vec::new(),
+        losses: BTreeMap::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// A database of these entries and sites, all printed.
+pub fn with(entries: Vec<Entry>, sites: Vec<(SiteId, Stack)>) -> DatabaseReport {
+    DatabaseReport {
+        total: entries.len() as u64,
+        entries,
+        sites: sites.into_iter().collect(),
+        ..empty(1234, "gateway")
+    }
+}
+
+/// The report in the design, frame for frame.
+pub fn design_sample() -> DatabaseReport {
+    let frames = vec![
+        frame(0xeb_61b0, "zOsMem_Alloc", 0x228),
+        frame(0xeb_2750, "rn_getseg", 0x1c),
+        at_line(frame(0x9e_3ea0, "servGetMem", 0x24), "serv/mem.c", Some(118)),
+    ];
+    with(
+        vec![entry(79258, 0x1d49_6a80, 0x2c, 5_327_999, SITE)],
+        vec![(SITE, stack(frames, StackEnd::Outermost))],
+    )
+}
+
+/// One of everything: inlined frames, no symbols, no module, early ends, a lost stack, hostile names, a gap, losses.
+pub fn everything() -> DatabaseReport {
+    let (deep, nowhere, lost) = (SiteId(0x10), SiteId(0xffff_ffff_0000_0001), SiteId(0x99));
+    let inlined = Frame {
+        inlined: true,
+        ..at_line(
+            frame(0x5555_0000_1234, "Pool<int>::take(unsigned long)", 0x44),
+            "pool.hpp",
+            Some(9),
+        )
+    };
+    let bare = |address, module: &str, offset| Frame {
+        function: None,
+        module: module.to_owned(),
+        build_id: None,
+        ..frame(address, "", offset)
+    };
+    let sites = vec![
+        (
+            deep,
+            stack(
+                vec![
+                    frame(0x7f00_0000_1000, "malloc", 0),
+                    inlined,
+                    at_line(frame(0x5555_0000_1234, "main", 0x44), "src/main.cpp", None),
+                ],
+                StackEnd::Outermost,
+            ),
+        ),
+        (
+            nowhere,
+            stack(
+                vec![
+                    bare(0x7f00_0000_2000, "libx.so.6", 0x2000),
+                    bare(0x7fff_0000_0abc, "[vdso]", 0xabc),
+                    Frame {
+                        file_offset: None,
+                        ..bare(0xdead_beef, "", 0xdead_beef)
+                    },
+                    at_line(
+                        frame(0x1, "evil\nentry:1 address:0x0\x1b[2J", 0),
+                        "a\rb\u{202e}.c",
+                        Some(1),
+                    ),
+                    bare(0x2, "lib\nnote: all is well.so", 1),
+                ],
+                StackEnd::NoTable,
+            ),
+        ),
+    ];
+    let mut report = with(
+        vec![
+            entry(3, 0x10, 0, 9_000_000, deep),
+            entry(4, u64::MAX, (1 << 48) - 1, 8_000_000, nowhere),
+            entry(5, 0x20, 1, 7_000_000, lost),
+            Entry {
+                kind: BlockKind::Region,
+                ..entry(6, 0x30, 4096, 3_600_000, deep)
+            },
+        ],
+        sites,
+    );
+    report.total = 9;
+    report.target.comm = "ev\nil\x1b".to_owned();
+    report.target.build_id = None;
+    report.collection.state = CollectionState::Exited;
+    report.gaps = vec![super::model::Gap {
+        lasted_ms: 20_500,
+        ended_ms_ago: 7_500_000,
+    }];
+    report.losses = BTreeMap::from([("live_full", 12), ("missed_free", 3)]);
+    report.notes = vec!["2 of 3 stacks are incomplete\nreally".to_owned()];
+    report
+}

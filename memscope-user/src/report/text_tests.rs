@@ -1,0 +1,194 @@
+//! Golden output of the text report.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use memscope_ebpf::counter::{Counter, Weight};
+use memscope_ebpf::site::StackEnd;
+
+use super::model::{CollectionState, DatabaseReport};
+use super::samples::{AT, SITE, design_sample, empty, entry, everything, frame, stack, with};
+use super::text::TextReport;
+use crate::age::Age;
+
+fn render(reports: &[DatabaseReport]) -> String {
+    let mut out = Vec::new();
+    let mut text = TextReport::new(&mut out, AT, reports.len() > 1);
+    for report in reports {
+        text.database(report).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn the_old_report_to_the_letter() {
+    assert_eq!(
+        render(&[design_sample()]),
+        "\
+Age: 3600
+22:10:24.619 MemScope list of entries at least 3600 seconds old
+entry:79258 address:0x1d496a80 size:0x2c cookie:0xc12029d8 age:5327
+0x0000000000eb61b0: zOsMem_Alloc + 0x228
+0x0000000000eb2750: rn_getseg + 0x1c
+0x00000000009e3ea0: servGetMem + 0x24  (serv/mem.c:118)
+MemScope printed 1 entries
+"
+    );
+}
+
+#[test]
+fn no_entries() {
+    assert_eq!(
+        render(&[empty(1, "init")]),
+        "\
+Age: 3600
+22:10:24.619 MemScope list of entries at least 3600 seconds old
+MemScope printed 0 entries
+"
+    );
+}
+
+#[test]
+fn no_database() {
+    let mut out = Vec::new();
+    TextReport::new(&mut out, AT, false)
+        .no_database(Age::from_seconds(3600))
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "Age: 3600\nMemScope database does not exist\n"
+    );
+}
+
+#[test]
+fn several_databases_are_told_apart() {
+    assert_eq!(
+        render(&[empty(1, "init"), empty(77, "worker \x1b]0;x\x07")]),
+        "\
+Target: 1 init
+Age: 3600
+22:10:24.619 MemScope list of entries at least 3600 seconds old
+MemScope printed 0 entries
+Target: 77 worker \\x1b]0;x\\x07
+Age: 3600
+22:10:24.619 MemScope list of entries at least 3600 seconds old
+MemScope printed 0 entries
+"
+    );
+}
+
+#[test]
+fn inlined_unnamed_incomplete_lost_limited_and_hostile() {
+    assert_eq!(
+        render(&[everything()]),
+        "\
+Age: 3600
+22:10:24.619 MemScope list of entries at least 3600 seconds old
+entry:3 address:0x10 size:0x0 cookie:0x00000010 age:9000
+0x00007f0000001000: malloc + 0x0
+0x0000555500001234: Pool<int>::take(unsigned long) + 0x44  (pool.hpp:9) [inlined]
+0x0000555500001234: main + 0x44  (src/main.cpp)
+entry:4 address:0xffffffffffffffff size:0xffffffffffff cookie:0x00000001 age:8000
+0x00007f0000002000: [libx.so.6] + 0x2000
+0x00007fff00000abc: [vdso] + 0xabc
+0x00000000deadbeef: [unknown] + 0xdeadbeef
+0x0000000000000001: evil\\nentry:1 address:0x0\\x1b[2J + 0x0  (a\\rb\\u{202e}.c:1)
+0x0000000000000002: [lib\\nnote: all is well.so] + 0x1
+… stack ends here: no unwind table for this mapping
+entry:5 address:0x20 size:0x1 cookie:0x00000099 age:7000
+… stack ends here: stack was not recorded
+entry:6 address:0x30 size:0x1000 cookie:0x00000010 age:3600
+0x00007f0000001000: malloc + 0x0
+0x0000555500001234: Pool<int>::take(unsigned long) + 0x44  (pool.hpp:9) [inlined]
+0x0000555500001234: main + 0x44  (src/main.cpp)
+MemScope printed 4 of 9 entries
+note: the target has exited: these are the blocks it held then
+note: 2 entries at least 7520 seconds old were born before collection was stopped for 21 s \
+(7500 s ago it started again): frees in that time were not seen
+note: 3 frees that were not seen (address reused)
+note: 12 blocks not recorded: the live map is full
+note: 2 of 3 stacks are incomplete\\nreally
+"
+    );
+}
+
+#[test]
+fn every_early_end_says_its_reason() {
+    for end in StackEnd::ALL {
+        let report = with(
+            vec![entry(1, 0x10, 1, 4_000_000, SITE)],
+            vec![(SITE, stack(vec![frame(0x1000, "malloc", 0)], end))],
+        );
+        let text = render(&[report]);
+        let expected = format!("malloc + 0x0\n… stack ends here: {}\nMemScope printed", end.text());
+        assert_eq!(text.contains(&expected), end != StackEnd::Outermost, "{text}");
+        assert_eq!(text.contains("ends here"), end != StackEnd::Outermost, "{text}");
+    }
+}
+
+#[test]
+fn every_loss_has_its_note_and_a_clean_report_has_none() {
+    assert!(!render(&[design_sample()]).contains("note:"));
+    for counter in Counter::ALL.iter().filter(|counter| counter.weight() != Weight::Event) {
+        let report = DatabaseReport {
+            losses: BTreeMap::from([(counter.key(), 7)]),
+            ..design_sample()
+        };
+        let text = render(&[report]);
+        let expected = format!("MemScope printed 1 entries\nnote: 7 {}\n", counter.text());
+        assert!(text.ends_with(&expected), "{text}");
+    }
+    let foreign = DatabaseReport {
+        losses: BTreeMap::from([("reason_of_another_version", 7)]),
+        ..design_sample()
+    };
+    assert!(render(&[foreign]).ends_with("note: 7 reason_of_another_version\n"));
+}
+
+#[test]
+fn a_collection_that_no_longer_runs_says_so() {
+    for (state, note) in [
+        (CollectionState::Stopped, "note: collection is stopped"),
+        (CollectionState::Exited, "note: the target has exited"),
+        (
+            CollectionState::Replaced,
+            "note: the target has replaced its image by exec",
+        ),
+    ] {
+        let mut report = design_sample();
+        report.collection.state = state;
+        assert!(render(&[report]).contains(note));
+    }
+}
+
+/// Accepts a number of bytes, then is closed.
+struct ClosedAfter(usize);
+
+impl io::Write for ClosedAfter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_known_as_such() {
+    let mut report = design_sample();
+    report.entries = vec![report.entries[0]; 5000];
+    for room in [0, 10, 100_000] {
+        let error = TextReport::new(&mut ClosedAfter(room), AT, false)
+            .database(&report)
+            .unwrap_err();
+        assert!(super::is_broken_pipe(&error), "{error}");
+    }
+    let other = io::Error::from(io::ErrorKind::StorageFull);
+    assert!(!super::is_broken_pipe(&other));
+}
