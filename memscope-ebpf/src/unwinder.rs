@@ -11,7 +11,7 @@ use memscope_ebpf::unwind::bounded::{element, element_mut};
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
-use memscope_ebpf::unwind::row::{CHUNK, Page, PageChunk, Row, RowChunk};
+use memscope_ebpf::unwind::row::{Page, Row};
 use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target, Walk};
 
 /// Two buffers of mappings: see [`memscope_ebpf::unwind::mapping`].
@@ -24,11 +24,11 @@ pub static GENERATION: Array<Generation> = Array::with_max_entries(1, 0);
 
 /// First row and number of rows of each 1 KiB of code. Sized at load.
 #[map]
-pub static PAGES: Array<PageChunk> = Array::with_max_entries(1, 0);
+pub static PAGES: Array<Page> = Array::with_max_entries(1, 0);
 
 /// Rows of all tables. Sized at load.
 #[map]
-pub static ROWS: Array<RowChunk> = Array::with_max_entries(1, 0);
+pub static ROWS: Array<Row> = Array::with_max_entries(1, 0);
 
 /// Return address → row.
 #[map]
@@ -174,12 +174,12 @@ impl Tables for Kernel {
 
     #[inline(always)]
     fn page(&self, index: u32) -> Option<Page> {
-        Some(*element(PAGES.get(index / CHUNK as u32)?, index))
+        PAGES.get(index).copied()
     }
 
     #[inline(always)]
     fn row(&self, index: u32) -> Option<Row> {
-        Some(*element(ROWS.get(index / CHUNK as u32)?, index))
+        ROWS.get(index).copied()
     }
 }
 

@@ -8,9 +8,9 @@ use super::row::{PAGE_BYTES, Page, Row, RowKind};
 pub trait Tables {
     /// The mapping that covers an address.
     fn mapping(&self, address: u64) -> Option<&MappingEntry>;
-    /// A page, counted through all chunks of PAGES.
+    /// An element of PAGES.
     fn page(&self, index: u32) -> Option<Page>;
-    /// A row, counted through all chunks of ROWS.
+    /// An element of ROWS.
     fn row(&self, index: u32) -> Option<Row>;
 }
 

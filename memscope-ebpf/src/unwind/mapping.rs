@@ -31,7 +31,7 @@ pub struct MappingEntry {
     pub end: u64,
     /// Runtime address of the first byte of the table's first page: load bias plus the table's base, 1 KiB aligned.
     pub origin: u64,
-    /// Number of the table's first page, counted through all chunks of PAGES.
+    /// Index of the table's first page in PAGES.
     pub first_page: u32,
     /// How many pages the table has; 0: no table.
     pub pages: u32,
@@ -55,7 +55,7 @@ impl MappingEntry {
         padding: 0,
     };
 
-    /// Number of the page that covers `address`; `None` when the table does not reach it.
+    /// Index in PAGES of the page that covers `address`; `None` when the table does not reach it.
     #[must_use]
     #[inline(always)]
     pub fn page_of(&self, address: u64) -> Option<u32> {

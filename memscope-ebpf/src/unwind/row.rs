@@ -192,15 +192,6 @@ pub struct Page {
 
 const _: () = assert!(size_of::<Page>() == 8);
 
-/// Rows, or pages, of one element of the ROWS and PAGES arrays: the user side writes 4 KiB with one system call. A power of
-/// two, for masked indexing.
-pub const CHUNK: usize = 512;
-
-/// An element of ROWS.
-pub type RowChunk = [Row; CHUNK];
-/// An element of PAGES.
-pub type PageChunk = [Page; CHUNK];
-
 #[cfg(test)]
 mod tests {
     use super::*;

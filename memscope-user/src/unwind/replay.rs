@@ -36,8 +36,8 @@ impl ReplayTables {
     pub fn new(refresh: Refresh) -> Self {
         Self {
             mappings: refresh.mappings,
-            pages: refresh.pages.into_flattened(),
-            rows: refresh.rows.into_flattened(),
+            pages: refresh.pages,
+            rows: refresh.rows,
             cache: (0..CACHE_ENTRIES).map(|_| CacheEntry::default()).collect(),
         }
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use memscope_ebpf::unwind::mapping::{MAX_MAPPINGS, MappingEntry, MappingKind, MappingTable};
-use memscope_ebpf::unwind::row::{CHUNK, Page, PageChunk, Row, RowChunk};
+use memscope_ebpf::unwind::row::{Page, Row};
 use serde::{Deserialize, Serialize};
 
 use super::table::{Coverage, SegmentPlace, UnwindTable, load_bias};
@@ -56,7 +56,7 @@ pub struct Placed {
     pub coverage: Coverage,
 }
 
-/// What is where in PAGES and ROWS. Every refresh begins with new elements, so that none is written twice.
+/// What is where in PAGES and ROWS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     page_capacity: u32,
@@ -69,14 +69,14 @@ pub struct Layout {
 /// What one refresh adds: to be written into PAGES and ROWS first, then as the new generation's mapping table.
 #[derive(Clone, Debug)]
 pub struct Refresh {
-    /// Index of the first new element of PAGES.
-    pub first_page_chunk: u32,
-    /// New elements of PAGES, the last one filled up.
-    pub pages: Vec<PageChunk>,
-    /// Index of the first new element of ROWS.
-    pub first_row_chunk: u32,
-    /// New elements of ROWS, the last one filled up.
-    pub rows: Vec<RowChunk>,
+    /// Where in PAGES the new pages go.
+    pub first_page: u32,
+    /// New elements of PAGES.
+    pub pages: Vec<Page>,
+    /// Where in ROWS the new rows go.
+    pub first_row: u32,
+    /// New elements of ROWS.
+    pub rows: Vec<Row>,
     /// The new generation's mapping table.
     pub mappings: Box<MappingTable>,
     /// Mappings in it.
@@ -88,12 +88,12 @@ pub struct Refresh {
 }
 
 impl Layout {
-    /// Nothing placed yet, in arrays with these numbers of elements.
+    /// Nothing placed yet, in arrays with these capacities.
     #[must_use]
-    pub fn new(page_chunks: u32, row_chunks: u32) -> Self {
+    pub fn new(page_capacity: u32, row_capacity: u32) -> Self {
         Self {
-            page_capacity: page_chunks.saturating_mul(CHUNK as u32),
-            row_capacity: row_chunks.saturating_mul(CHUNK as u32),
+            page_capacity,
+            row_capacity,
             pages: 0,
             rows: 0,
             placed: BTreeMap::new(),
@@ -105,10 +105,10 @@ impl Layout {
         self.placed.iter().map(|(key, placed)| (key.as_str(), placed))
     }
 
-    /// Elements of PAGES and of ROWS in use.
+    /// Pages and rows in use.
     #[must_use]
-    pub fn used_chunks(&self) -> (u32, u32) {
-        (self.pages.div_ceil(CHUNK as u32), self.rows.div_ceil(CHUNK as u32))
+    pub fn used(&self) -> (u32, u32) {
+        (self.pages, self.rows)
     }
 
     /// Places the tables of images not seen before, and makes the mapping table. `load` is asked once for each new image;
@@ -118,14 +118,10 @@ impl Layout {
         mappings: &[CodeMapping],
         mut load: impl FnMut(&str) -> Option<Arc<UnwindTable>>,
     ) -> Refresh {
-        let (first_page_chunk, first_row_chunk) = self.used_chunks();
-        self.pages = first_page_chunk * CHUNK as u32;
-        self.rows = first_row_chunk * CHUNK as u32;
-        let mut fresh = Fresh::default();
         let mut refresh = Refresh {
-            first_page_chunk,
+            first_page: self.pages,
             pages: Vec::new(),
-            first_row_chunk,
+            first_row: self.rows,
             rows: Vec::new(),
             mappings: Box::new(MappingTable::EMPTY),
             mapped: 0,
@@ -137,10 +133,7 @@ impl Layout {
             if let CodeSource::Image(key) = &mapping.source
                 && !self.placed.contains_key(key)
             {
-                let placed = self.place(load(key).as_deref(), &mut fresh);
-                if placed.pages == 0 && !placed.segments.is_empty() {
-                    refresh.without_room.push(key.clone());
-                }
+                let placed = self.place(key, load(key).as_deref(), &mut refresh);
                 self.placed.insert(key.clone(), placed);
             }
             let entry = self.entry(mapping);
@@ -155,12 +148,10 @@ impl Layout {
         entries.truncate(MAX_MAPPINGS);
         refresh.mapped = entries.len();
         refresh.mappings.entries[..entries.len()].copy_from_slice(&entries);
-        refresh.pages = chunks(&fresh.pages, Page::default());
-        refresh.rows = chunks(&fresh.rows, Row::GAP);
         refresh
     }
 
-    fn place(&mut self, table: Option<&UnwindTable>, fresh: &mut Fresh) -> Placed {
+    fn place(&mut self, key: &str, table: Option<&UnwindTable>, refresh: &mut Refresh) -> Placed {
         let mut placed = Placed {
             first_page: self.pages,
             pages: 0,
@@ -183,13 +174,14 @@ impl Layout {
             room_for(self.pages, table.pages.len(), self.page_capacity),
             room_for(self.rows, table.rows.len(), self.row_capacity),
         ) else {
+            refresh.without_room.push(key.to_owned());
             return placed;
         };
-        fresh.pages.extend(table.pages.iter().map(|page| Page {
+        refresh.pages.extend(table.pages.iter().map(|page| Page {
             first_row: page.first_row.wrapping_add(self.rows),
             rows: page.rows,
         }));
-        fresh.rows.extend_from_slice(&table.rows);
+        refresh.rows.extend_from_slice(&table.rows);
         placed.pages = pages;
         self.pages += pages;
         self.rows += rows;
@@ -224,24 +216,6 @@ impl Layout {
         }
         entry
     }
-}
-
-/// Pages and rows of one refresh, not yet cut into elements.
-#[derive(Default)]
-struct Fresh {
-    pages: Vec<Page>,
-    rows: Vec<Row>,
-}
-
-fn chunks<T: Copy>(items: &[T], filler: T) -> Vec<[T; CHUNK]> {
-    items
-        .chunks(CHUNK)
-        .map(|part| {
-            let mut chunk = [filler; CHUNK];
-            chunk[..part.len()].copy_from_slice(part);
-            chunk
-        })
-        .collect()
 }
 
 fn is_bare(entry: &MappingEntry) -> bool {
@@ -281,32 +255,27 @@ mod tests {
 
     #[test]
     fn a_refresh_appends_only_what_is_new() {
-        let mut layout = Layout::new(2, 2);
+        let mut layout = Layout::new(10, 10);
         let first = layout.refresh(&[image(0x7000, "a"), image(0x5000, "a")], |_| Some(table(3)));
-        assert_eq!((first.pages.len(), first.rows.len(), first.mapped), (1, 1, 2));
-        assert_eq!(first.pages[0][..2], [Page { first_row: 0, rows: 3 }, Page::default()]);
+        assert_eq!((first.pages.len(), first.rows.len(), first.mapped), (1, 3, 2));
         assert_eq!(first.mappings.entries[0].start, 0x5000);
         assert_eq!(first.mappings.entries[0].origin, 0x5000);
         let second = layout.refresh(&[image(0x7000, "a"), image(0x9000, "b")], |key| {
             assert_eq!(key, "b");
             Some(table(2))
         });
-        assert_eq!((second.first_page_chunk, second.first_row_chunk), (1, 1));
-        let first_row = CHUNK as u32;
-        assert_eq!(second.pages[0][0], Page { first_row, rows: 2 });
-        assert_eq!(layout.used_chunks(), (2, 2));
-        let third = layout.refresh(&[image(0x7000, "a")], |_| None);
-        assert!(third.pages.is_empty() && third.rows.is_empty());
-        assert_eq!(third.mappings.entries[0].pages, 1);
+        assert_eq!((second.first_page, second.first_row), (1, 3));
+        assert_eq!(second.pages, [Page { first_row: 3, rows: 2 }]);
+        assert_eq!(layout.used(), (2, 5));
     }
 
     #[test]
     fn what_finds_no_room_is_named_and_mapped_without_a_table() {
-        let mut layout = Layout::new(1, 1);
-        let refresh = layout.refresh(&[image(0x7000, "a"), image(0x9000, "b")], |_| Some(table(300)));
+        let mut layout = Layout::new(10, 4);
+        let refresh = layout.refresh(&[image(0x7000, "a"), image(0x9000, "b")], |_| Some(table(3)));
         assert_eq!(refresh.without_room, ["b"]);
         assert_eq!(refresh.mappings.entries[1].pages, 0);
-        assert_eq!(layout.used_chunks(), (1, 1));
+        assert_eq!(layout.used(), (1, 3));
     }
 
     #[test]
