@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod attach;
+mod diagnostics;
 mod doctor;
 mod lifecycle;
 mod print;
