@@ -120,6 +120,10 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
         let _ = links::detach(&paths);
+        // Whatever the kernel refused a process that is no more, its end is the reason.
+        if !target.is_alive() {
+            return Err(TargetError::Ended(target.id.pid).into());
+        }
     }
     outcome.map(|object| Started { survey, object })
 }
