@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use memscope_tests::deadline::{EXIT, until};
-use memscope_tests::memscope::{Memscope, complete};
+use memscope_tests::memscope::Memscope;
 use memscope_tests::process;
 use memscope_tests::program::Program;
+use memscope_tests::report::number;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 
@@ -193,23 +194,12 @@ fn stats_count_what_happened() {
     target.act("take 9 10007");
     target.act("give 4 10007");
     let output = memscope.ok(&["stats", &target.pid().to_string(), "--format", "json"]);
-    let stats: serde_json::Value =
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("stats are JSON: {error}\n{output}"));
-    let number = |key: &str| find(&stats, key).unwrap_or_else(|| panic!("no {key} in\n{output}"));
-    assert_eq!((number("allocated"), number("freed")), (9, 4), "{output}");
+    assert_eq!(
+        (number(&output.stdout, "allocated"), number(&output.stdout, "freed")),
+        (9, 4),
+        "{output}"
+    );
     session.detach();
-}
-
-/// The number under a key, wherever in the document it stands.
-fn find(value: &serde_json::Value, key: &str) -> Option<u64> {
-    match value {
-        serde_json::Value::Object(map) => map
-            .get(key)
-            .and_then(serde_json::Value::as_u64)
-            .or_else(|| map.values().find_map(|v| find(v, key))),
-        serde_json::Value::Array(items) => items.iter().find_map(|v| find(v, key)),
-        _ => None,
-    }
 }
 
 #[test]
@@ -228,15 +218,5 @@ fn trace_runs_a_command_and_reports_what_it_held() {
     let said = ending.transcript.join("\n");
     assert_eq!(ending.code, Some(0), "{said}");
     assert_eq!(said.matches("size:0x2717 ").count(), 3, "{said}");
-    memscope.assert_nothing_left();
-}
-
-#[test]
-fn trace_of_a_command_holds_it_until_the_probes_are_in_place() {
-    let memscope = Memscope::new();
-    let mut command = memscope.command(&["trace", "--age", "0", "--"]);
-    command.arg(Program::new("short_lived.c").build());
-    let output = complete(command).expect_code(0);
-    assert_eq!(output.stdout.matches("size:0x2717 ").count(), 500, "{output}");
     memscope.assert_nothing_left();
 }
