@@ -51,7 +51,10 @@ impl Code {
             mappings: Vec::new(),
             tables: BTreeMap::new(),
         };
-        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+        for mapping in mappings
+            .iter()
+            .filter(|mapping| mapping.executable && is_users(mapping))
+        {
             let source = code.source(mapping);
             if let CodeSource::Image(key) = &source
                 && !known(key)
@@ -147,6 +150,11 @@ pub fn update(session: &mut Session, mut code: Code) -> Result<bool, CollectionE
     session.file.write(&session.paths.file())?;
     session.publish(&refresh)?;
     Ok(true)
+}
+
+/// Not the kernel's own `[vsyscall]` page: no return address lies in it, and the walk's search wants addresses below 2⁶³.
+fn is_users(mapping: &Mapping) -> bool {
+    i64::try_from(mapping.end.0).is_ok()
 }
 
 /// A file without build id is known by what makes it this very file.
