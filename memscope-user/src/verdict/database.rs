@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use memscope_ebpf::counter::Counter;
 
+use super::births::Births;
 use super::judgement::{Judgement, Need, Reason, Verdict};
 use super::past::PastSites;
 use super::rules::{SiteView, judge_site};
 use super::thresholds as limit;
 use crate::report::model::{CollectionState, SiteId};
-use crate::report::sites::{Amount, SiteFigures, SitesReport};
+use crate::report::sites::{SiteFigures, SitesReport};
 
 /// What was not seen, and what it does to verdicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -110,18 +111,19 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
     let window_ms = whole * births.len() as u64 / site.births.len().max(1) as u64;
     let since_end = report.at_monotonic_ms.saturating_sub(report.window.end);
     let age = |age: Option<u64>| age.unwrap_or(0).saturating_sub(since_end).min(window_ms);
-    let mut live = site.live;
+    let (mut live, mut allocated) = (site.live, site.allocated);
     let mut points = Vec::new();
     if from_bin == 0 {
         points = past.of(site.id);
     } else {
-        live = births.iter().fold(Amount::default(), |mut sum, bin| {
-            sum.add(bin.blocks, bin.bytes);
-            sum
-        });
+        live = Births::new(births, 1.0).total();
+        // How much of what was allocated falls into the rest of the window is not known: its share of the time is taken.
+        let share = |amount: u64| (u128::from(amount) * u128::from(window_ms) / u128::from(whole.max(1))) as u64;
+        allocated = live;
+        allocated.add(share(site.freed.blocks), share(site.freed.bytes));
     }
     let view = SiteView {
-        allocated: site.allocated,
+        allocated,
         live,
         births,
         window_ms,

@@ -243,17 +243,9 @@ fn among_freed(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>, fr
     (Verdict::Undecided, Reason::Needs(Need::LaterReport))
 }
 
-/// The mean life that would explain the share freed if nothing leaked and every block lived an exponential time: solves
-/// `1 − freed = x (1 − e^(−1/x))`, `x` the life in windows, which grows with `x`, by halving.
+/// The longest mean life that would explain the share freed if nothing leaked: that of a pool which was as large as it is
+/// now all the time, so that its frees were `live × window ÷ life`. One that had to fill first frees as much only with a
+/// shorter life, and is told apart the more easily.
 fn life_behind(freed: f64, window_ms: f64) -> f64 {
-    let (mut low, mut high) = (1e-4_f64, 1e3_f64);
-    for _ in 0..60 {
-        let middle = (low * high).sqrt();
-        if middle * (1.0 - (-1.0 / middle).exp()) < 1.0 - freed {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    low * window_ms
+    window_ms * (1.0 - freed) / freed
 }

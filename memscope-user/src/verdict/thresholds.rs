@@ -37,7 +37,7 @@ pub const FREES_NOTHING: f64 = 0.01;
 pub const MIN_LOG_ODDS: f64 = 3.0;
 
 /// At most this many survivors are taken as independent: beyond it a load that varies, not chance, is the error.
-pub const MAX_EFFECTIVE: f64 = 500.0;
+pub const MAX_EFFECTIVE: f64 = 1000.0;
 
 /// Newer half against older half below which growth slows.
 pub const SLOWING: f64 = 0.8;

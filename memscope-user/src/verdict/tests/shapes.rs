@@ -1,6 +1,6 @@
 //! The shapes a program's memory takes, each with its label.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::model::{FOREVER, Random, Stream};
 
@@ -208,22 +208,28 @@ fn lru_skewed(random: &mut Random, to: u64) -> Stream {
 
 fn lru_of(requests: &[(u64, u64)], room: usize) -> Stream {
     let mut stream = Stream::default();
-    let mut order: VecDeque<u64> = VecDeque::new();
-    let mut held: BTreeMap<u64, usize> = BTreeMap::new();
-    for (at, key) in requests {
-        if held.contains_key(key) {
-            order.retain(|other| other != key);
-        } else {
-            held.insert(*key, stream.0.len());
-            stream.add(*at, FOREVER, 256);
-            if held.len() > room
-                && let Some(oldest) = order.pop_front()
-                && let Some(place) = held.remove(&oldest)
-            {
-                stream.0[place].died = *at;
+    // Last use of a key by its number among the requests, and the key's place in the stream.
+    let mut order: BTreeMap<usize, u64> = BTreeMap::new();
+    let mut held: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+    for (now, (at, key)) in requests.iter().enumerate() {
+        let place = match held.get(key) {
+            Some((used, place)) => {
+                order.remove(used);
+                *place
             }
+            None => {
+                stream.add(*at, FOREVER, 256);
+                stream.0.len() - 1
+            }
+        };
+        held.insert(*key, (now, place));
+        order.insert(now, *key);
+        if held.len() > room
+            && let Some((_, oldest)) = order.pop_first()
+            && let Some((_, place)) = held.remove(&oldest)
+        {
+            stream.0[place].died = *at;
         }
-        order.push_back(*key);
     }
     stream
 }
