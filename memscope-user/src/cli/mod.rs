@@ -3,7 +3,9 @@
 pub mod arguments;
 mod attach;
 mod doctor;
+pub mod export;
 mod lifecycle;
+pub mod output;
 mod print;
 pub mod run;
 mod select;
