@@ -2,10 +2,12 @@
 
 pub mod arguments;
 mod attach;
+mod console;
 mod doctor;
 mod lifecycle;
-mod print;
+mod os;
+pub(crate) mod print;
 pub mod run;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
 mod trace;

@@ -5,11 +5,12 @@ use std::io::{self, Write};
 use clap::Parser as _;
 
 use super::arguments::{Arguments, Command};
-use super::{attach, lifecycle, print, show, trace};
+use super::{attach, console, lifecycle, os, print, show, trace};
 use crate::collection::error::CollectionError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::host::privilege::Privileges;
+use crate::os::OsError;
 use crate::report;
 use crate::target::process::TargetError;
 
@@ -19,6 +20,9 @@ pub enum CommandError {
     /// A step failed.
     #[error(transparent)]
     Collection(#[from] CollectionError),
+    /// An OS key.
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// Standard output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -48,8 +52,10 @@ impl From<TargetError> for CommandError {
 }
 
 impl CommandError {
-    fn exit_code(&self) -> ExitCode {
+    /// What the process ends with.
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Os(error) => error.exit_code(),
             Self::Collection(error) => error.exit_code(),
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
@@ -95,8 +101,12 @@ pub fn complain(error: &dyn std::error::Error) {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let verbose = arguments.verbose > 0;
-    if let Command::Doctor(doctor) = &arguments.command {
-        return super::doctor::run(doctor);
+    // These look at what each user may look at, and say what the rest would need.
+    match &arguments.command {
+        Command::Doctor(doctor) => return super::doctor::run(doctor),
+        Command::Console(console) => return console::run(console),
+        Command::Os(os) => return os::run(os),
+        _ => {}
     }
     Privileges::of_this_process()
         .and_then(Privileges::require)
@@ -114,5 +124,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
+        Command::Console(console) => console::run(console),
+        Command::Os(os) => os::run(os),
     }
 }
