@@ -103,7 +103,7 @@ pub fn profiles(
         let report = read_sites(&session)?;
         let database = Exported {
             report: &report,
-            modules: &session.file.modules,
+            modules: session.file.modules(),
         };
         let name = output::file_name(&report.target, format.extension());
         output.write(&name, format.is_binary(), |out| export::write(format, database, out))?;

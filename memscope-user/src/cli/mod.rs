@@ -2,13 +2,15 @@
 
 pub mod arguments;
 mod attach;
+mod console;
 mod diagnostics;
 mod doctor;
 pub mod export;
 mod lifecycle;
+mod os;
 pub mod output;
-mod print;
+pub(crate) mod print;
 pub mod run;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
 mod trace;

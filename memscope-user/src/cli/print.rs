@@ -145,7 +145,8 @@ pub fn print(roots: &Roots, ids: &[TargetId], entries: &EntriesArguments) -> Res
     Ok(judgement)
 }
 
-fn warn_of_youth(report: &DatabaseReport) {
+/// Says on stderr that a collection has run too briefly to say much.
+pub(crate) fn warn_of_youth(report: &DatabaseReport) {
     if report.collection.seconds < YOUNG_S && report.collection.state == CollectionState::Collecting {
         let _ = writeln!(
             io::stderr(),
