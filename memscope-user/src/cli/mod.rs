@@ -2,12 +2,15 @@
 
 pub mod arguments;
 mod attach;
+pub mod diff;
 mod doctor;
 pub mod export;
 mod lifecycle;
+pub mod merge;
 pub mod output;
 mod print;
 pub mod run;
 mod select;
 mod show;
+pub mod suppress;
 mod trace;

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use super::arguments::{Arguments, Command};
 use super::{attach, lifecycle, print, show, trace};
 use crate::collection::error::CollectionError;
+use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::export::file::FileError;
@@ -26,6 +27,9 @@ pub enum CommandError {
     /// A file of ours.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A saved report.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -59,6 +63,12 @@ impl CommandError {
             Self::Collection(error) => error.exit_code(),
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
+            // As for a PID without a process: what was named is not there.
+            Self::Saved(SavedError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::NotFound
+            }
+            Self::Saved(SavedError::Io { .. }) => ExitCode::NotPermitted,
+            Self::Saved(_) => ExitCode::Usage,
             Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
             Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,
@@ -105,6 +115,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     if let Command::Doctor(doctor) = &arguments.command {
         return super::doctor::run(doctor);
     }
+    match &arguments.command {
+        // Saved reports are read by anybody.
+        Command::Diff(diff) if !diff.needs_databases() => return super::diff::run(diff),
+        Command::Merge(merge) => return super::merge::run(merge),
+        _ => {}
+    }
     Privileges::of_this_process()
         .and_then(Privileges::require)
         .map_err(CollectionError::from)?;
@@ -119,6 +135,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Stats(stats) => show::stats(stats),
         Command::List(list) => show::list(list),
         Command::Export(export) => super::export::run(export),
+        Command::Diff(diff) => super::diff::run(diff),
+        Command::Merge(merge) => super::merge::run(merge),
+        Command::Suppress(suppress) => super::suppress::run(suppress),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
