@@ -1,7 +1,7 @@
 //! MemScope for Linux: the library under the `memscope` command.
 //!
 //! The rooms follow the path of the data: [`target`] → [`allocator`] → [`probe`] → [`unwind`] → [`database`] →
-//! [`symbol`] → [`report`].
+//! [`symbol`] → [`verdict`] → [`report`].
 
 pub mod age;
 pub mod allocator;
@@ -18,3 +18,4 @@ pub mod suppress;
 pub mod symbol;
 pub mod target;
 pub mod unwind;
+pub mod verdict;

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod attach;
+mod diagnostics;
 pub mod diff;
 mod doctor;
 pub mod export;
