@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::diff::DiffArguments;
 use super::export::ExportArguments;
+use super::merge::MergeArguments;
+use super::suppress::SuppressArguments;
 use crate::age::Age;
 use crate::os::Key;
 
@@ -49,6 +52,12 @@ pub enum Command {
     List(ListArguments),
     /// Profiles, flame graphs and metrics for other tools
     Export(ExportArguments),
+    /// What changed between two saved reports, or since one
+    Diff(DiffArguments),
+    /// The saved reports of many hosts in one
+    Merge(MergeArguments),
+    /// Take a known site off the list of suspects
+    Suppress(SuppressArguments),
     /// In the foreground: attach, wait, print, detach
     Trace(TraceArguments),
     /// Remove the databases of targets that have ended

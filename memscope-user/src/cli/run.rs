@@ -7,6 +7,7 @@ use clap::Parser as _;
 use super::arguments::{Arguments, Command};
 use super::{attach, console, lifecycle, os, print, show, trace};
 use crate::collection::error::CollectionError;
+use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::export::file::FileError;
@@ -30,6 +31,9 @@ pub enum CommandError {
     /// A file of ours.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A saved report.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -64,6 +68,12 @@ impl CommandError {
             Self::Collection(error) => error.exit_code(),
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
+            // As for a PID without a process: what was named is not there.
+            Self::Saved(SavedError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::NotFound
+            }
+            Self::Saved(SavedError::Io { .. }) => ExitCode::NotPermitted,
+            Self::Saved(_) => ExitCode::Usage,
             Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
             Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,
@@ -114,6 +124,12 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Os(os) => return os::run(os),
         _ => {}
     }
+    match &arguments.command {
+        // Saved reports are read by anybody.
+        Command::Diff(diff) if !diff.needs_databases() => return super::diff::run(diff),
+        Command::Merge(merge) => return super::merge::run(merge),
+        _ => {}
+    }
     Privileges::of_this_process()
         .and_then(Privileges::require)
         .map_err(CollectionError::from)?;
@@ -128,6 +144,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Stats(stats) => show::stats(stats),
         Command::List(list) => show::list(list),
         Command::Export(export) => super::export::run(export),
+        Command::Diff(diff) => super::diff::run(diff),
+        Command::Merge(merge) => super::merge::run(merge),
+        Command::Suppress(suppress) => super::suppress::run(suppress),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
