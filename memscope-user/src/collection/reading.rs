@@ -20,6 +20,7 @@ use crate::database::sites::{RawSite, SiteTable};
 use crate::report::model::{CollectionState, DatabaseReport, Entry, Frame, SiteId, Stack};
 use crate::report::sites::{Amount, BIRTH_BINS, SiteFigures, SitesReport};
 use crate::symbol::{FrameIdentity, Symbolizer, site_id};
+use crate::target::identity::Pid;
 use crate::target::process::Target;
 
 /// Order of the entries.
@@ -223,7 +224,9 @@ fn sort(blocks: &mut [RawEntry], order: Order) {
 struct Naming<'a> {
     session: &'a Session,
     table: &'a SiteTable,
-    symbolizer: Symbolizer,
+    live: Option<Pid>,
+    /// One a generation of the mappings: an address means what was mapped when its stack was taken.
+    symbolizers: BTreeMap<u16, Symbolizer>,
     known: HashMap<SiteIndex, SiteId>,
     stacks: BTreeMap<SiteId, Stack>,
 }
@@ -234,11 +237,11 @@ impl<'a> Naming<'a> {
             id: session.file.target,
         };
         let live = target.is_alive().then_some(target.id.pid);
-        let symbolizer = Symbolizer::new(session.file.modules.clone(), live);
         Self {
             session,
             table,
-            symbolizer,
+            live,
+            symbolizers: BTreeMap::new(),
             known: HashMap::new(),
             stacks: BTreeMap::new(),
         }
@@ -266,7 +269,8 @@ impl<'a> Naming<'a> {
 
     fn name(&mut self, site: &RawSite<'_>) -> (SiteId, Stack) {
         let call = self.session.file.calls.get(usize::from(site.record.call));
-        let modules = self.symbolizer.modules();
+        let symbolizer = symbolizer(&mut self.symbolizers, self.session, self.live, site.record.generation);
+        let modules = symbolizer.modules();
         let identity = call.map_or(FrameIdentity::Nowhere, |call| modules.identity(call.entry));
         // A return address is told by the call before it, which is in the same module even when the call is its last.
         let id = site_id(identity, site.frames().map(|frame| modules.identity(frame)));
@@ -284,7 +288,7 @@ impl<'a> Naming<'a> {
             }));
         }
         for address in site.frames() {
-            frames.extend(self.symbolizer.name(address, true).iter().cloned());
+            frames.extend(symbolizer.name(address, true).iter().cloned());
         }
         (
             id,
@@ -294,6 +298,24 @@ impl<'a> Naming<'a> {
             },
         )
     }
+}
+
+/// The symbolizer of a generation; sites carry the low 16 bits of its number.
+fn symbolizer<'a>(
+    known: &'a mut BTreeMap<u16, Symbolizer>,
+    session: &Session,
+    live: Option<Pid>,
+    generation: u16,
+) -> &'a mut Symbolizer {
+    known.entry(generation).or_insert_with(|| {
+        let mapped = session
+            .file
+            .generations
+            .iter()
+            .rev()
+            .find(|mapped| mapped.number as u16 == generation);
+        Symbolizer::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default(), live)
+    })
 }
 
 fn file_name(path: &str) -> String {

@@ -2,6 +2,7 @@
 
 use memscope_ebpf::state::Control;
 
+use super::code::{self, Code};
 use super::error::CollectionError;
 use super::status;
 use super::survey::{Survey, survey};
@@ -12,7 +13,6 @@ use crate::database::session_file::{Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::probe::attach;
 use crate::report::model::CollectionState;
-use crate::symbol::save_modules;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
 
@@ -57,11 +57,12 @@ pub fn create(roots: &Roots, target: &Target, settings: Settings) -> Result<(), 
 fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), CollectionError> {
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
-    drop(load::object(&paths, settings.live_capacity)?);
-    let mappings = target.mappings()?;
-    let modules = save_modules(target.id.pid, &mappings);
+    let code = Code::of(target, |_| false)?;
+    let capacities = code.capacities(settings.live_capacity);
+    drop(load::object(&paths, capacities)?);
     let exe = target.exe()?;
-    let build_id = modules
+    let build_id = code
+        .modules
         .iter()
         .find(|module| module.path.as_os_str() == exe)
         .and_then(|module| module.build_id.clone());
@@ -73,15 +74,19 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
         exe: exe.to_string_lossy().into_owned(),
         build_id,
         created: Moment::now(),
-        live_capacity: settings.live_capacity,
+        capacities,
         runs: Vec::new(),
-        modules,
+        generations: Vec::new(),
+        layout: code::empty_layout(capacities),
         calls: Vec::new(),
     };
     if !target.is_alive() {
         return Err(TargetError::Ended(target.id.pid).into());
     }
-    Ok(file.write(&paths.file())?)
+    file.write(&paths.file())?;
+    let mut session = Session::open(roots, target.id)?;
+    code::update(&mut session, code)?;
+    Ok(())
 }
 
 /// Attaches the probes and starts collecting.
@@ -122,8 +127,8 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
     session.file.runs.retain(|run| run.to.is_some());
     session.file.calls.clone_from(&survey.calls);
-    session.file.modules.clone_from(&survey.modules);
-    let mut object = load::object(&session.paths, session.file.live_capacity)?;
+    code::refresh(session, target)?;
+    let mut object = load::object(&session.paths, session.file.capacities)?;
     attach::attach(&mut object, &session.paths, thread, &survey.calls, &survey.module_paths)?;
     session.file.runs.push(Run {
         from: Moment::now(),
@@ -200,11 +205,12 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
                     roots,
                     target,
                     Settings {
-                        live_capacity: session.file.live_capacity,
+                        live_capacity: session.file.capacities.live,
                     },
                 )?;
             }
             CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
+            CollectionState::Collecting => refresh(roots, target)?,
             _ => {}
         },
         Err(
@@ -225,6 +231,17 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
             Err(error)
         }
     }
+}
+
+/// Brings the mapping table of a running collection up to date with what the target has mapped since.
+///
+/// # Errors
+/// The target has ended, or the session cannot be written.
+pub fn refresh(roots: &Roots, target: &Target) -> Result<(), CollectionError> {
+    let _lock = store::lock_existing(&roots.session(target.id), target.id)?;
+    let mut session = Session::open(roots, target.id)?;
+    code::refresh(&mut session, target)?;
+    Ok(())
 }
 
 fn create_unless_there(roots: &Roots, target: &Target, settings: Settings) -> Result<bool, CollectionError> {

@@ -3,6 +3,7 @@
 use aya::programs::{RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::limits::map;
+use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
 use super::paths::SessionPaths;
@@ -16,13 +17,35 @@ pub const TRACEPOINTS: [(&str, &str); 2] = [
     ("thread_exit", "sched_process_exit"),
 ];
 
+/// How many elements the maps that are sized at load have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacities {
+    /// Live blocks.
+    pub live: u32,
+    /// Unwind table pages of 1 KiB of code.
+    pub pages: u32,
+    /// Unwind table rows.
+    pub rows: u32,
+}
+
+impl Capacities {
+    /// The smallest there are, for trying whether the object loads at all.
+    pub const LEAST: Self = Self {
+        live: 1,
+        pages: 1,
+        rows: 1,
+    };
+}
+
 /// Loads the object with the session's maps: those already pinned are taken, others made and pinned.
 ///
 /// # Errors
 /// The kernel refused a map; the message is its own.
-pub fn object(paths: &SessionPaths, live_capacity: u32) -> Result<Ebpf, DatabaseError> {
+pub fn object(paths: &SessionPaths, capacities: Capacities) -> Result<Ebpf, DatabaseError> {
     let mut loader = EbpfLoader::new();
-    loader.map_max_entries(map::LIVE, live_capacity);
+    loader.map_max_entries(map::LIVE, capacities.live);
+    loader.map_max_entries(map::PAGES, capacities.pages);
+    loader.map_max_entries(map::ROWS, capacities.rows);
     for name in map::PINNED {
         loader.map_pin_path(name, paths.map(name));
     }
@@ -67,7 +90,7 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
 /// # Errors
 /// The kernel refused one.
 pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    let mut object = object(paths, 1)?;
+    let mut object = object(paths, Capacities::LEAST)?;
     for name in UPROBES {
         uprobe(&mut object, name)?;
     }

@@ -1,0 +1,19 @@
+//! Harness of memscope's end-to-end suites: target programs, the command under test, and the comparison of whole live sets.
+
+mod coverage;
+pub mod deadline;
+pub mod difference;
+pub mod ledger;
+pub mod memscope;
+pub mod oracle;
+pub mod process;
+pub mod program;
+pub mod report;
+pub mod session;
+pub mod state_dirs;
+pub mod stepper;
+pub mod target;
+pub mod terminal;
+pub mod text;
+pub mod traced;
+pub mod workload;

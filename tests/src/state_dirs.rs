@@ -1,0 +1,119 @@
+//! Folders of a test's own for memscope's state, so that tests neither see nor disturb other sessions of this host.
+
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process::mount_bpffs;
+
+const BPF_ROOT: &str = "/sys/fs/bpf";
+const PREFIX: &str = "memscope-test-";
+
+/// `MEMSCOPE_RUN_DIR` and `MEMSCOPE_BPF_DIR` of one test. Removed, with whatever is pinned there, on drop.
+#[derive(Debug)]
+pub struct StateDirs {
+    run: PathBuf,
+    bpf: PathBuf,
+}
+
+impl StateDirs {
+    /// New folders, named for this process; memscope makes what it needs in them. Mounts bpffs if nobody has.
+    pub fn new() -> Self {
+        static ONCE: Once = Once::new();
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        ONCE.call_once(|| {
+            mount_bpffs();
+            remove_leftovers(Path::new(BPF_ROOT));
+            remove_leftovers(&std::env::temp_dir());
+        });
+        let name = format!(
+            "{PREFIX}{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        Self {
+            run: std::env::temp_dir().join(&name),
+            bpf: Path::new(BPF_ROOT).join(&name),
+        }
+    }
+
+    /// Where sessions are described.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// Where maps and links are pinned.
+    pub fn bpf(&self) -> &Path {
+        &self.bpf
+    }
+
+    /// Everything pinned below, folders not counted.
+    pub fn pinned(&self) -> Vec<PathBuf> {
+        files(&self.bpf)
+    }
+
+    /// Every file of the session folders.
+    pub fn session_files(&self) -> Vec<PathBuf> {
+        files(&self.run)
+    }
+}
+
+impl Default for StateDirs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for StateDirs {
+    fn drop(&mut self) {
+        // Removing what was never made is no failure, and a panic in drop would hide the test's own.
+        let _ = std::fs::remove_dir_all(&self.bpf);
+        let _ = std::fs::remove_dir_all(&self.run);
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            _ => found.push(entry.path()),
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Removes folders of test processes that were killed and so could not clean up.
+fn remove_leftovers(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once('-'))
+            .map(|(pid, _)| pid.to_owned());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_in_every_depth_and_a_missing_folder_holds_none() {
+        let folder = std::env::temp_dir().join(format!("memscope-files-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("a/b")).unwrap();
+        std::fs::write(folder.join("a/b/x"), "").unwrap();
+        std::fs::write(folder.join("y"), "").unwrap();
+        assert_eq!(files(&folder), [folder.join("a/b/x"), folder.join("y")]);
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(files(&folder).is_empty());
+    }
+}

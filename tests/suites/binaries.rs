@@ -1,0 +1,203 @@
+//! Binaries of every make: stripped, static, at strange paths, deleted, with other allocators.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use memscope_tests::difference::assert_same;
+use memscope_tests::memscope::Memscope;
+use memscope_tests::program::Program;
+use memscope_tests::target::Target;
+use memscope_tests::traced::Traced;
+use memscope_tests::workload::Folder;
+
+fn built_with(flags: &[&str]) -> Traced {
+    Traced::new(&Program::new("malloc_family.c").flags(flags).build())
+}
+
+fn copied_to(path: &Path) -> PathBuf {
+    std::fs::copy(Program::new("blocks.c").build(), path).expect("a copy of the program");
+    path.to_path_buf()
+}
+
+#[test]
+fn a_stripped_binary_is_exact_and_its_frames_show_the_module() {
+    let program = Program::new("blocks.c").flags(&["-s"]).build();
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&program, &[]);
+    let session = memscope.attach(&target);
+    target.act("take 3 10007");
+    assert_same(&target.ledger(), &session.print(), "stripped");
+    let output = memscope.ok(&["print", &target.pid().to_string(), "--age", "0"]);
+    let frame = output
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("0x") && line.contains(": [blocks] + 0x"));
+    assert!(frame.is_some(), "a frame without a symbol shows its module\n{output}");
+    session.detach();
+}
+
+#[test]
+fn a_binary_without_frame_pointers_is_exact() {
+    built_with(&["-O2", "-fomit-frame-pointer"]).run(&["malloc", "calloc", "free", "reuse"]);
+}
+
+#[test]
+fn a_binary_that_is_not_position_independent_is_exact() {
+    built_with(&["-no-pie", "-fno-pie"]).run(&["malloc", "calloc", "free", "reuse"]);
+}
+
+#[test]
+fn a_binary_built_for_cet_is_exact() {
+    built_with(&["-fcf-protection=full"]).run(&["malloc", "calloc", "free", "reuse"]);
+}
+
+#[test]
+fn a_binary_without_a_plt_is_exact() {
+    built_with(&["-fno-plt"]).run(&["malloc", "calloc", "free", "pointer"]);
+}
+
+#[test]
+fn a_path_with_a_space_is_attached_by_name_and_shown() {
+    let folder = Folder::new();
+    let program = copied_to(&folder.path().join("a program: with spaces"));
+    let mut target = Target::start::<&str>(&program, &[]);
+    let memscope = Memscope::new();
+    let path = program.to_str().expect("a path of text");
+    memscope.ok(&["attach", "--exe", path]);
+    target.act("take 3 10007");
+    let database = memscope.print(target.pid());
+    assert_eq!(database.target.exe, path);
+    assert_same(&target.ledger(), &database, "a path with spaces");
+    memscope.ok(&["detach", "--all"]);
+    memscope.assert_nothing_left();
+}
+
+#[test]
+fn a_deleted_binary_is_traced() {
+    let folder = Folder::new();
+    let program = copied_to(&folder.path().join("deleted"));
+    let mut target = Target::start::<&str>(&program, &[]);
+    std::fs::remove_file(&program).expect("the program is there");
+    let memscope = Memscope::new();
+    let session = memscope.attach(&target);
+    target.act("take 3 10007");
+    let database = session.print();
+    assert_same(&target.ledger(), &database, "a deleted binary");
+    let functions = database.functions(&database.entries[0]);
+    assert!(
+        functions.contains(&"layer_one"),
+        "names come from the mapped file itself: {functions:?}"
+    );
+    session.detach();
+}
+
+#[test]
+fn a_binary_replaced_on_disk_keeps_the_names_of_the_one_that_runs() {
+    let folder = Folder::new();
+    let program = copied_to(&folder.path().join("replaced"));
+    let mut target = Target::start::<&str>(&program, &[]);
+    std::fs::remove_file(&program).expect("the program is there");
+    std::fs::copy(Program::new("malloc_family.c").build(), &program).expect("another program at its path");
+    let memscope = Memscope::new();
+    let session = memscope.attach(&target);
+    target.act("take 3 10007");
+    let database = session.print();
+    assert_same(&target.ledger(), &database, "a replaced binary");
+    let functions = database.functions(&database.entries[0]);
+    assert!(functions.contains(&"layer_one"), "{functions:?}");
+    session.detach();
+}
+
+#[test]
+fn a_path_that_is_no_text_is_traced_and_printed() {
+    let folder = Folder::new();
+    let program = copied_to(&folder.path().join(OsStr::from_bytes(b"not \xff\xfe text \x1b[31m\n")));
+    let mut target = Target::start::<&str>(&program, &[]);
+    let memscope = Memscope::new();
+    let session = memscope.attach(&target);
+    target.act("take 3 10007");
+    assert_same(&target.ledger(), &session.print(), "a path that is no text");
+    let output = memscope.ok(&["print", &target.pid().to_string(), "--age", "0"]);
+    assert!(
+        !output.stdout.contains('\x1b'),
+        "control characters of a path do not reach the terminal\n{output}"
+    );
+    session.detach();
+}
+
+#[test]
+fn a_process_of_thousands_of_mappings_is_traced() {
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&Program::new("many_mappings.c").build(), &[]);
+    let session = memscope.attach(&target);
+    target.act("take");
+    assert_same(&target.ledger(), &session.print(), "thousands of mappings");
+    session.detach();
+}
+
+#[cfg(feature = "every-allocator")]
+mod every_allocator {
+    use super::*;
+
+    fn ledger_of_threads(program: &Path, preload: Option<&str>, pvalloc: bool) {
+        let mut traced =
+            Traced::new(program).arguments(&["--seed", "31", "--pvalloc", if pvalloc { "1" } else { "0" }]);
+        if let Some(library) = preload {
+            traced = traced.variable("LD_PRELOAD", library);
+        }
+        let seen = traced.set_aside_the_linkers_own().run(&["run 200000"]);
+        assert!(seen.ledger.len() > 1_000);
+        assert_eq!(seen.database.lost(), 0, "losses {:?}", seen.database.losses);
+    }
+
+    fn ledger_mt(flags: &[&str]) -> PathBuf {
+        Program::new("ledger_mt.c").flags(flags).build()
+    }
+
+    #[test]
+    fn a_static_glibc_binary_is_exact() {
+        ledger_of_threads(&ledger_mt(&["-static"]), None, true);
+    }
+
+    #[test]
+    fn a_static_stripped_binary_is_exit_5_and_says_how_to_name_the_functions() {
+        let memscope = Memscope::new();
+        let target = Target::start::<&str>(&Program::new("blocks.c").flags(&["-static", "-s"]).build(), &[]);
+        let output = memscope.run(&["attach", &target.pid().to_string()]).expect_code(5);
+        assert!(output.stderr.contains("--alloc"), "{output}");
+        memscope.assert_nothing_left();
+    }
+
+    #[test]
+    fn preloaded_jemalloc_is_exact() {
+        ledger_of_threads(&ledger_mt(&[]), Some("libjemalloc.so.2"), false);
+    }
+
+    #[test]
+    fn preloaded_tcmalloc_is_exact() {
+        ledger_of_threads(&ledger_mt(&[]), Some("libtcmalloc_minimal.so.4"), true);
+    }
+
+    #[test]
+    fn preloaded_mimalloc_is_exact() {
+        ledger_of_threads(&ledger_mt(&[]), Some("libmimalloc.so.2"), true);
+    }
+
+    #[test]
+    fn cxx_operators_of_preloaded_allocators_are_exact() {
+        let program = Program::new("cxx_new.cpp").build();
+        for library in ["libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2"] {
+            for command in ["new", "aligned", "delete", "bad_alloc", "exception"] {
+                Traced::new(&program).variable("LD_PRELOAD", library).run(&[command]);
+            }
+        }
+    }
+
+    #[test]
+    fn static_and_dynamic_musl_are_exact() {
+        let musl = |flags: &[&str]| Program::new("ledger_mt.c").compiler("musl-gcc").flags(flags).build();
+        ledger_of_threads(&musl(&["-static"]), None, false);
+        ledger_of_threads(&musl(&[]), None, false);
+    }
+}

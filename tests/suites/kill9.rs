@@ -1,0 +1,163 @@
+//! kill -9 at every step: whatever the command was about to do, collection goes on or the remains can be removed.
+
+use memscope_tests::difference::assert_same;
+use memscope_tests::memscope::Memscope;
+use memscope_tests::session::Session;
+use memscope_tests::stepper::{self, Steps};
+use memscope_tests::target::Target;
+use memscope_tests::text;
+
+/// The steps to be killed at: each in a full run; otherwise the first and the last of every stretch of equal calls, and
+/// every seventh between.
+fn chosen(steps: &Steps) -> Vec<usize> {
+    let all = std::env::var_os("MEMSCOPE_TEST_ALL").is_some();
+    let calls = &steps.calls;
+    let turns = |index: usize| {
+        index == 0 || index + 1 == calls.len() || calls[index] != calls[index - 1] || calls[index] != calls[index + 1]
+    };
+    (0..calls.len())
+        .filter(|&index| all || turns(index) || index % 7 == 0)
+        .map(|index| index + 1)
+        .collect()
+}
+
+fn whole_run(memscope: &Memscope, arguments: &[&str]) -> Steps {
+    let steps = stepper::run(memscope.command(arguments), None);
+    assert_eq!(
+        steps.code,
+        Some(0),
+        "{arguments:?} under the stepper: {:?}",
+        steps.calls
+    );
+    assert!(!steps.calls.is_empty(), "{arguments:?} makes no call worth a kill");
+    steps
+}
+
+/// Kills `arguments` at step `step`; the run may be shorter than the one that was counted.
+fn kill_at(memscope: &Memscope, arguments: &[&str], step: usize) -> String {
+    let steps = stepper::run(memscope.command(arguments), Some(step));
+    let call = steps
+        .calls
+        .get(step - 1)
+        .cloned()
+        .unwrap_or_else(|| "the end".to_owned());
+    format!("{arguments:?} killed at step {step}, before {call}")
+}
+
+/// Detaches what may be there, and demands that nothing is left, neither pinned nor in the target's text.
+fn remove(memscope: &Memscope, target: &Target, context: &str) {
+    let output = memscope.run(&["detach", &target.pid().to_string()]);
+    assert!([0, 4].contains(&output.code()), "{context}\n{output}");
+    let pinned = memscope.dirs.pinned();
+    assert!(
+        pinned.is_empty(),
+        "{context}: still pinned after detach (exit {}): {pinned:#?}",
+        output.code()
+    );
+    memscope.assert_nothing_left();
+    text::assert_restored(target.pid(), &[], context);
+}
+
+#[test]
+fn attach_killed_at_any_step_leaves_what_detach_removes() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let steps = whole_run(&memscope, &["attach", &pid]);
+    remove(&memscope, &target, "a whole run");
+    for step in chosen(&steps) {
+        let context = kill_at(&memscope, &["attach", &pid], step);
+        target.act("take 3 10007");
+        target.act("give 3 10007");
+        remove(&memscope, &target, &context);
+    }
+    println!("attach makes {} calls that change something", steps.calls.len());
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn attach_killed_at_any_step_can_be_repeated_and_is_exact() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let steps = whole_run(&memscope, &["attach", &pid]);
+    remove(&memscope, &target, "a whole run");
+    for step in chosen(&steps) {
+        let context = kill_at(&memscope, &["attach", &pid], step);
+        let session = memscope.attach(&target);
+        target.act("take 5 10007");
+        target.act("give 2 10007");
+        assert_same(&target.ledger(), &session.print(), &context);
+        session.detach();
+        target.act("give 3 10007");
+    }
+}
+
+#[test]
+fn attach_killed_at_any_step_before_its_target_ends_is_removed_by_gc() {
+    let memscope = Memscope::new();
+    let first = Target::blocks();
+    let pid = first.pid().to_string();
+    let steps = whole_run(&memscope, &["attach", &pid]);
+    remove(&memscope, &first, "a whole run");
+    // A target for each step: a sample is enough beside the two tests above.
+    let chosen = chosen(&steps);
+    for &step in chosen.iter().step_by(4) {
+        let target = Target::blocks();
+        let pid = target.pid().to_string();
+        let context = kill_at(&memscope, &["attach", &pid], step);
+        target.quit();
+        memscope.ok(&["gc", "--older-than", "0"]);
+        let pinned = memscope.dirs.pinned();
+        assert!(pinned.is_empty(), "{context}: still pinned after gc: {pinned:#?}");
+        memscope.assert_nothing_left();
+    }
+}
+
+#[test]
+fn detach_killed_at_any_step_can_be_repeated() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    drop(Session::attach(&memscope, target.pid()));
+    memscope.ok(&["attach", &pid]);
+    let steps = whole_run(&memscope, &["detach", &pid]);
+    memscope.assert_nothing_left();
+    for step in chosen(&steps) {
+        memscope.ok(&["attach", &pid]);
+        let context = kill_at(&memscope, &["detach", &pid], step);
+        target.act("take 1 10007");
+        remove(&memscope, &target, &context);
+    }
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn print_and_stats_killed_at_any_step_disturb_no_collection() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.act("take 50 10007");
+    for arguments in [&["print", &pid, "--age", "0"][..], &["stats", &pid]] {
+        let steps = whole_run(&memscope, arguments);
+        for step in chosen(&steps) {
+            let context = kill_at(&memscope, arguments, step);
+            target.act("take 1 20011");
+            assert_same(&target.ledger(), &session.print(), &context);
+        }
+    }
+    session.detach();
+}
+
+#[test]
+fn collection_goes_on_when_no_process_of_ours_is_left() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    // Every command has exited by the time the target goes on: nothing of ours runs between attach and print.
+    let session = memscope.attach(&target);
+    target.act("take 1000 10007");
+    target.act("give 500 10007");
+    assert_same(&target.ledger(), &session.print(), "collected without a process");
+    session.detach();
+}

@@ -1,0 +1,358 @@
+//! Births and deaths of targets: children, exec, every way to end, pids used again, short lives, libraries that come and go.
+
+use std::process::Command;
+
+use memscope_tests::deadline::{EXIT, until};
+use memscope_tests::difference::assert_same;
+use memscope_tests::memscope::Memscope;
+use memscope_tests::process;
+use memscope_tests::program::Program;
+use memscope_tests::session::Session;
+use memscope_tests::target::Target;
+use memscope_tests::traced::Traced;
+
+fn start(source: &str) -> Target {
+    Target::start::<&str>(&Program::new(source).build(), &[])
+}
+
+fn children(command: &str, blocks: usize) {
+    let seen = Traced::new(&Program::new("children.c").build())
+        .set_aside_the_linkers_own()
+        .run(&[command]);
+    assert_eq!(seen.ledger.len(), blocks);
+}
+
+#[test]
+fn a_forked_child_changes_nothing_in_the_parents_database() {
+    children("fork", 110);
+}
+
+#[test]
+fn a_fork_among_allocating_threads_changes_nothing_either() {
+    children("fork_threads", 110);
+}
+
+#[test]
+fn vfork_and_exec_leave_the_parents_set_exact() {
+    children("vfork", 120);
+}
+
+#[test]
+fn posix_spawn_leaves_the_parents_set_exact() {
+    children("spawn", 120);
+}
+
+/// Takes blocks, lets the target end, and demands that the database says so and still holds the blocks.
+fn ends(command: &str, code: Option<i32>, signal: Option<i32>) {
+    let memscope = Memscope::new();
+    let mut target = start("ends.c");
+    let session = memscope.attach(&target);
+    target.act("take 10007");
+    target.send(command);
+    let ending = target.ending();
+    assert_eq!(
+        (ending.code, ending.signal),
+        (code, signal),
+        "the end is the target's own"
+    );
+    let database = session.print();
+    assert_eq!(database.collection.state, "exited", "{database:#?}");
+    assert_eq!(database.of_size(10_007).len(), 7, "{database:#?}");
+    session.detach();
+}
+
+#[test]
+fn a_database_stays_printable_after_exit() {
+    ends("exit", Some(7), None);
+}
+
+#[test]
+fn a_database_stays_printable_after_underscore_exit() {
+    ends("_exit", Some(8), None);
+}
+
+#[test]
+fn a_database_stays_printable_after_abort() {
+    ends("abort", None, Some(libc::SIGABRT));
+}
+
+#[test]
+fn a_database_stays_printable_after_sigkill() {
+    ends("kill", None, Some(libc::SIGKILL));
+}
+
+#[test]
+fn exec_empties_the_database_and_marks_it() {
+    let memscope = Memscope::new();
+    let mut target = start("ends.c");
+    let session = memscope.attach(&target);
+    target.act("take 10007");
+    target.send("exec again");
+    assert_eq!(target.line(EXIT), "ready", "the new image is up");
+    let database = session.print();
+    assert_eq!(
+        database.of_size(10_007).len(),
+        0,
+        "blocks of the old image are gone: {database:#?}"
+    );
+    assert_ne!(
+        database.collection.state, "collecting",
+        "the new image is not silently taken for traced: {database:#?}"
+    );
+    target.act("take 20011");
+    session.detach();
+    // The pid has a new image: attached anew, it is traced like any other.
+    let session = memscope.attach(&target);
+    target.act("take 30011");
+    let database = session.print();
+    assert_eq!(database.of_size(30_011).len(), 7, "{database:#?}");
+    assert_eq!(database.of_size(20_011).len(), 0, "{database:#?}");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn a_process_whose_main_thread_has_ended_is_followed_or_its_report_says_that_it_is_not() {
+    let memscope = Memscope::new();
+    let mut target = start("ends.c");
+    let session = memscope.attach(&target);
+    target.act("take 10007");
+    target.act("main_ends");
+    let pid = target.pid();
+    until(EXIT, "the main thread to end", || {
+        (process::state(pid) == Some('Z')).then_some(())
+    });
+    target.act("take 20011");
+    let database = session.print().without_the_linkers_own();
+    assert_eq!(database.of_size(10_007).len(), 7, "{database:#?}");
+    if database.collection.state == "collecting" && database.lost() == 0 {
+        let text = memscope.ok(&["print", &pid.to_string(), "--age", "0"]).stdout;
+        if !text.lines().any(|line| line.starts_with("note:")) {
+            assert_same(&target.ledger(), &database, "a process without its main thread");
+        }
+    }
+    session.detach();
+    target.act("take 30011");
+}
+
+#[test]
+fn a_process_that_ends_during_attach_leaves_nothing_that_cannot_be_removed() {
+    let memscope = Memscope::new();
+    let program = Program::new("short_lived.c").build();
+    for _ in 0..20 {
+        let mut child = Command::new(&program).spawn().expect("the program starts");
+        let pid = child.id().to_string();
+        let output = memscope.run(&["attach", &pid]);
+        assert!([0, 4].contains(&output.code()), "{output}");
+        child.wait().expect("it ends");
+        if output.code() == 4 {
+            output.one_error_line();
+        } else {
+            memscope.ok(&["print", &pid, "--age", "0"]);
+        }
+        memscope.run(&["detach", &pid]);
+        memscope.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_pid_used_again_is_another_target() {
+    let memscope = Memscope::new();
+    let mut first = start("blocks.c");
+    let pid = first.pid();
+    let session = memscope.attach(&first);
+    first.act("take 3 10007");
+    first.quit();
+
+    let mut command = Command::new(Program::new("with_pid.c").build());
+    command.arg(pid.to_string()).arg(Program::new("blocks.c").build());
+    let mut second = Target::start_command(command);
+    memscope.ok(&["attach", &pid.to_string()]);
+    let second_session = Session::guard(&memscope, pid);
+    second.act("take 5 20011");
+    let output = memscope.ok(&["list"]);
+    assert!(output.stdout.contains(&pid.to_string()), "{output}");
+    let report = memscope.ok(&["print", &pid.to_string(), "--age", "0", "--format", "json"]);
+    let report = memscope_tests::report::Report::parse(&report.stdout);
+    let newest = report
+        .databases
+        .iter()
+        .max_by_key(|database| database.target.start_time)
+        .expect("a database");
+    assert_eq!(
+        (newest.of_size(20_011).len(), newest.of_size(10_007).len()),
+        (5, 0),
+        "{report:#?}"
+    );
+    for database in &report.databases {
+        let sizes = (database.of_size(10_007).len(), database.of_size(20_011).len());
+        assert!(
+            sizes == (3, 0) || sizes == (0, 5),
+            "no database mixes two processes: {report:#?}"
+        );
+    }
+    memscope.run(&["detach", "--all"]);
+    memscope.assert_nothing_left();
+    drop((session, second_session));
+}
+
+#[test]
+fn gc_removes_databases_of_dead_targets_and_no_other() {
+    let memscope = Memscope::new();
+    let (dead, mut living) = (start("blocks.c"), start("blocks.c"));
+    let first = memscope.attach(&dead);
+    let second = memscope.attach(&living);
+    let dead_pid = dead.pid().to_string();
+    dead.quit();
+    living.act("take 3 10007");
+    memscope.ok(&["gc", "--older-than", "0"]);
+    let list = memscope.ok(&["list"]).stdout;
+    assert!(
+        !list
+            .lines()
+            .any(|line| line.split_whitespace().any(|word| word == dead_pid)),
+        "{list}"
+    );
+    assert_eq!(second.print().of_size(10_007).len(), 3);
+    drop(first);
+    second.detach();
+}
+
+#[test]
+fn a_library_loaded_after_attach_is_traced_and_unloading_it_disturbs_nothing() {
+    let library = Program::new("lib_alloc.c").flags(&["-shared", "-fPIC"]).build();
+    let library = library.to_str().expect("the path is text");
+    let open = format!("open {library}");
+    let seen = Traced::new(&Program::new("loads.c").build())
+        .set_aside_the_linkers_own()
+        .run(&[&open, "take 10007", "close", &open, "take 20011"]);
+    assert_eq!(seen.database.of_size(10_007).len(), 5);
+    let entry = seen.database.of_size(20_011)[0];
+    let names = seen.database.functions(entry);
+    assert_eq!(names[0], "malloc", "{names:?}");
+}
+
+#[test]
+fn a_library_loaded_into_a_namespace_of_its_own_is_traced_with_its_own_libc() {
+    let library = Program::new("lib_alloc.c").flags(&["-shared", "-fPIC"]).build();
+    let open = format!("namespace {}", library.to_str().expect("the path is text"));
+    let memscope = Memscope::new();
+    let mut target = start("loads.c");
+    target.act(&open);
+    let session = memscope.attach(&target);
+    target.act("take 10007");
+    assert_same(
+        &target.ledger(),
+        &session.print().without_the_linkers_own(),
+        "two libcs in one process",
+    );
+    session.detach();
+}
+
+#[test]
+fn two_targets_at_once_are_kept_apart() {
+    let memscope = Memscope::new();
+    let (mut first, mut second) = (start("blocks.c"), start("blocks.c"));
+    let sessions = (memscope.attach(&first), memscope.attach(&second));
+    first.act("take 30 10007");
+    second.act("take 20 20011");
+    first.act("give 10 10007");
+    assert_same(&first.ledger(), &sessions.0.print(), "the first target");
+    assert_same(&second.ledger(), &sessions.1.print(), "the second target");
+    drop(sessions.0);
+    second.act("take 1 30011");
+    assert_same(
+        &second.ledger(),
+        &sessions.1.print(),
+        "the second target after the first was detached",
+    );
+    sessions.1.detach();
+}
+
+#[test]
+fn two_attaches_at_once_make_one_database() {
+    let memscope = Memscope::new();
+    let mut target = start("blocks.c");
+    let session = Session::guard(&memscope, target.pid());
+    let pid = target.pid().to_string();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| memscope.ok(&["attach", &pid]));
+        }
+    });
+    target.act("take 30 10007");
+    assert_same(&target.ledger(), &session.print(), "attached four times at once");
+    session.detach();
+}
+
+#[test]
+fn attach_and_detach_again_and_again_harm_nobody() {
+    let rounds = if std::env::var_os("MEMSCOPE_TEST_ALL").is_some() {
+        1_000
+    } else {
+        15
+    };
+    let script = "run 3000000";
+    let memscope = Memscope::new();
+    let mut target = Target::start(&Program::new("ledger_mt.c").build(), &["--seed", "11"]);
+    target.send(script);
+    let mut answers = 0;
+    for _ in 0..rounds {
+        let session = memscope.attach(&target);
+        session.detach();
+        answers += 1;
+    }
+    assert_eq!(answers, rounds);
+    let answer = target.line(memscope_tests::deadline::COMMAND);
+    memscope_tests::text::assert_restored(target.pid(), &[], "after the last detach");
+    let mut untraced = Target::start(&Program::new("ledger_mt.c").build(), &["--seed", "11"]);
+    assert_eq!(answer, untraced.ask_within(script, memscope_tests::deadline::COMMAND));
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn a_target_under_strace_is_traced_all_the_same() {
+    let memscope = Memscope::new();
+    let mut target = start("blocks.c");
+    let pid = target.pid().to_string();
+    let mut strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-p", &pid])
+        .spawn()
+        .expect("strace is installed by the tests' set-up");
+    until(EXIT, "strace to attach", || tracer_of(&pid).then_some(()));
+    let session = memscope.attach(&target);
+    target.act("take 30 10007");
+    target.act("give 10 10007");
+    assert_same(&target.ledger(), &session.print(), "under strace");
+    session.detach();
+    strace.kill().expect("strace is ours");
+    strace.wait().expect("strace ends");
+    assert_eq!(target.quit().code, Some(0));
+}
+
+fn tracer_of(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| {
+        line.strip_prefix("TracerPid:")
+            .is_some_and(|tracer| tracer.trim() != "0")
+    })
+}
+
+#[test]
+fn a_target_with_a_strict_seccomp_filter_survives_or_attach_refuses() {
+    let memscope = Memscope::new();
+    let mut target = start("seccomp.c");
+    let session = Session::guard(&memscope, target.pid());
+    let output = memscope.run(&["attach", &target.pid().to_string()]);
+    if output.code() == 0 {
+        target.act("work");
+        assert_same(&target.ledger(), &session.print(), "under a strict filter");
+        session.detach();
+    } else {
+        assert_eq!(output.code(), 3, "{output}");
+        assert!(output.one_error_line().contains("seccomp"), "{output}");
+        memscope.assert_nothing_left();
+        target.act("work");
+    }
+    assert_eq!(target.quit().code, Some(0), "the filter killed nobody");
+}

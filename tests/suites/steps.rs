@@ -1,0 +1,238 @@
+//! The steps of a session, one by one and together: create, start, stop, destroy, attach, detach, trace.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use memscope_tests::deadline::{EXIT, until};
+use memscope_tests::memscope::Memscope;
+use memscope_tests::process;
+use memscope_tests::program::Program;
+use memscope_tests::session::Session;
+use memscope_tests::target::Target;
+
+/// A copy of the program with a name of its own, so that `--comm` and `--exe` find this test's processes only.
+fn blocks_named(memscope: &Memscope, name: &str) -> PathBuf {
+    let folder = memscope.dirs.run().with_extension("programs");
+    std::fs::create_dir_all(&folder).expect("a folder for copies");
+    let copy = folder.join(name);
+    std::fs::copy(Program::new("blocks.c").build(), &copy).expect("a copy of the program");
+    copy
+}
+
+/// A name of at most 15 bytes, this process's own.
+fn own_name(letter: char) -> String {
+    format!("ms{letter}{}", std::process::id())
+}
+
+#[test]
+fn the_four_steps_say_what_the_old_console_said() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let session = Session::guard(&memscope, target.pid());
+    memscope
+        .ok(&["create", &pid])
+        .expect_line("Creating Memory Scope database");
+    target.act("take 3 10007");
+    assert_eq!(
+        memscope.print(target.pid()).entries.len(),
+        0,
+        "a database without collection records nothing"
+    );
+    memscope
+        .ok(&["start", &pid])
+        .expect_line("Memory scope data collection started");
+    target.act("take 5 20011");
+    memscope
+        .ok(&["stop", &pid])
+        .expect_line("Memory scope data collection stopped");
+    target.act("take 7 30011");
+    let database = memscope.print(target.pid());
+    assert_eq!(
+        database.entries.len(),
+        5,
+        "blocks of the time of collection, and of no other: {database:#?}"
+    );
+    assert_eq!(database.of_size(20_011).len(), 5);
+    assert_eq!(database.collection.state, "stopped");
+    memscope
+        .ok(&["destroy", &pid])
+        .expect_line("Memory scope database destroyed, disabling data collection");
+    memscope.assert_nothing_left();
+    drop(session);
+}
+
+#[test]
+fn a_gap_in_collection_is_named_in_the_report() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.act("take 5 10007");
+    memscope.ok(&["stop", &pid]);
+    target.act("give 2 10007");
+    memscope.ok(&["start", &pid]);
+    target.act("take 1 20011");
+    let output = memscope.ok(&["print", &pid, "--age", "0"]);
+    assert!(
+        output.stdout.lines().any(|line| line.starts_with("note:")),
+        "the gap is named\n{output}"
+    );
+    session.detach();
+}
+
+#[test]
+fn attaching_twice_keeps_the_database() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let session = memscope.attach(&target);
+    target.act("take 4 10007");
+    memscope.ok(&["attach", &target.pid().to_string()]);
+    target.act("take 2 20011");
+    let database = session.print();
+    assert_eq!(
+        (database.of_size(10_007).len(), database.of_size(20_011).len()),
+        (4, 2),
+        "{database:#?}"
+    );
+    assert_eq!(database.entries.len(), 6, "nothing is counted twice: {database:#?}");
+    session.detach();
+}
+
+#[test]
+fn creating_twice_is_refused_in_one_line() {
+    let memscope = Memscope::new();
+    let target = Target::blocks();
+    let session = memscope.attach(&target);
+    let output = memscope.run(&["create", &target.pid().to_string()]);
+    assert_ne!(output.code(), 0, "{output}");
+    output.one_error_line();
+    session.detach();
+}
+
+#[test]
+fn processes_are_found_by_command_name_and_by_executable() {
+    let memscope = Memscope::new();
+    let name = own_name('c');
+    let program = blocks_named(&memscope, &name);
+    let mut targets = [
+        Target::start::<&str>(&program, &[]),
+        Target::start::<&str>(&program, &[]),
+    ];
+    let guards = targets.each_ref().map(|target| Session::guard(&memscope, target.pid()));
+    let path = program.to_str().expect("the path is text").to_owned();
+    for how in [["--comm", &name], ["--exe", &path]] {
+        memscope.ok(&["attach", how[0], how[1]]);
+        let list = memscope.ok(&["list"]);
+        for target in &mut targets {
+            assert!(list.stdout.contains(&target.pid().to_string()), "{list}");
+            target.act("take 1 10007");
+        }
+        let output = memscope.ok(&["print", "--age", "0"]);
+        for target in &targets {
+            output.expect_line(&format!("Target: {} {name}", target.pid()));
+        }
+        assert_eq!(output.stdout.matches("MemScope list of entries").count(), 2, "{output}");
+        memscope.ok(&["detach", "--all"]);
+        memscope.assert_nothing_left();
+    }
+    drop(guards);
+    std::fs::remove_dir_all(program.parent().expect("a folder")).expect("the copies go");
+}
+
+#[test]
+fn a_command_name_nobody_has_is_exit_4() {
+    let memscope = Memscope::new();
+    memscope
+        .run(&["attach", "--comm", "no-such-name"])
+        .expect_code(4)
+        .one_error_line();
+    memscope
+        .run(&["attach", "--exe", "/no/such/executable"])
+        .expect_code(4)
+        .one_error_line();
+}
+
+#[test]
+fn a_stopped_target_can_be_attached_printed_and_detached() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    process::signal(target.pid(), libc::SIGSTOP);
+    until(EXIT, "the target to stop", || {
+        (process::state(target.pid()) == Some('T')).then_some(())
+    });
+    let session = memscope.attach(&target);
+    process::signal(target.pid(), libc::SIGCONT);
+    target.act("take 4 10007");
+    process::signal(target.pid(), libc::SIGSTOP);
+    assert_eq!(session.print().of_size(10_007).len(), 4);
+    session.detach();
+    process::signal(target.pid(), libc::SIGCONT);
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn the_database_of_an_ended_target_stays_printable_until_destroyed() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid();
+    let session = memscope.attach(&target);
+    target.act("take 4 10007");
+    target.quit();
+    let database = session.print();
+    assert_eq!(database.of_size(10_007).len(), 4, "{database:#?}");
+    assert_eq!(database.collection.state, "exited");
+    assert!(memscope.ok(&["list"]).stdout.contains(&pid.to_string()));
+    session.detach();
+}
+
+#[test]
+fn stats_count_what_happened() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let session = memscope.attach(&target);
+    target.act("take 9 10007");
+    target.act("give 4 10007");
+    let output = memscope.ok(&["stats", &target.pid().to_string(), "--format", "json"]);
+    let stats: serde_json::Value =
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("stats are JSON: {error}\n{output}"));
+    let number = |key: &str| find(&stats, key).unwrap_or_else(|| panic!("no {key} in\n{output}"));
+    assert_eq!((number("allocated"), number("freed")), (9, 4), "{output}");
+    session.detach();
+}
+
+/// The number under a key, wherever in the document it stands.
+fn find(value: &serde_json::Value, key: &str) -> Option<u64> {
+    match value {
+        serde_json::Value::Object(map) => map
+            .get(key)
+            .and_then(serde_json::Value::as_u64)
+            .or_else(|| map.values().find_map(|v| find(v, key))),
+        serde_json::Value::Array(items) => items.iter().find_map(|v| find(v, key)),
+        _ => None,
+    }
+}
+
+#[test]
+fn trace_runs_a_command_and_reports_what_it_held() {
+    let memscope = Memscope::new();
+    let program = Program::new("blocks.c").build();
+    let mut command = memscope.command(&["trace", "--age", "0", "--"]);
+    command.arg(&program).stdin(Stdio::piped());
+    let mut child = command.spawn().expect("memscope starts");
+    std::io::Write::write_all(
+        &mut child.stdin.take().expect("stdin is a pipe"),
+        b"take 3 10007\nquit\n",
+    )
+    .expect("sent");
+    let output = child.wait_with_output().expect("trace ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(text.matches("size:0x2717 ").count(), 3, "{text}");
+    memscope.assert_nothing_left();
+}
