@@ -21,7 +21,7 @@ use crate::target::memory::ProcessMemory;
 
 /// What the line at the end says.
 pub const MEANS: &str =
-    "innermost first; a thread that sleeps in the kernel was not stopped for this, and its stack is of one moment";
+    "innermost first; a thread that sleeps is not stopped for this, one that runs is for as long as it says";
 
 /// How often a thread that wakes up while it is looked at is looked at again, before it is stopped.
 const ATTEMPTS: usize = 5;

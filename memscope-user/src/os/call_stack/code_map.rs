@@ -5,13 +5,15 @@ use std::cell::OnceCell;
 use super::frame_info::{Caller, FrameInfo};
 use super::registers::Registers;
 use super::walk::WalkEnd;
-use crate::target::address::{ElfAddress, RuntimeAddress};
-use crate::target::elf::ElfImage;
+use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
+use crate::target::elf::{ElfImage, ImageBytes as _};
 use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
 use crate::target::mapping::Mapping;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
+/// The longest image that is read whole, for want of section headers.
+const LONGEST_IMAGE: u64 = 1 << 30;
 /// No kernel's vDSO is nearly as long.
 const MAX_VDSO: u64 = 1 << 16;
 
@@ -36,6 +38,7 @@ struct MappedInfo {
 pub struct CodeAt<'a> {
     image: Option<&'a MappedInfo>,
     at: RuntimeAddress,
+    is_trampoline: bool,
 }
 
 impl CodeMap {
@@ -61,11 +64,20 @@ impl CodeMap {
             return None;
         }
         let image = code.image.get_or_init(|| load(self.pid, &code.mapping)).as_ref();
-        Some(CodeAt { image, at: address })
+        Some(CodeAt {
+            image,
+            at: address,
+            is_trampoline: code.mapping.path == "[uprobes]",
+        })
     }
 }
 
 impl CodeAt<'_> {
+    /// The kernel's trampolines of return probes.
+    pub fn is_trampoline(&self) -> bool {
+        self.is_trampoline
+    }
+
     /// The caller of a frame that stands here; `None` when nothing is said about this code.
     pub fn caller(&self, registers: &Registers, memory: &dyn TargetMemory) -> Result<Option<Caller>, WalkEnd> {
         let Some(image) = self.image else { return Ok(None) };

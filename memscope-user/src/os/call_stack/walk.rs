@@ -20,6 +20,9 @@ pub enum WalkEnd {
     Stack(StackEnd),
     /// The next frame is found by rbp, which `/proc/PID/task/TID/syscall` does not tell.
     RbpUnknown,
+    /// The frame returns into the kernel's trampoline of a return probe, which alone knows where to go on: the thread is
+    /// inside a probed allocator function.
+    ReturnProbe,
 }
 
 impl WalkEnd {
@@ -27,6 +30,7 @@ impl WalkEnd {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Stack(end) => end.text(),
+            Self::ReturnProbe => "the caller's address is hidden by the return probe of a running collection",
             Self::RbpUnknown => {
                 "the next frame needs rbp, and a sleeping thread's rbp is told to root only (CAP_BPF + CAP_PERFMON)"
             }
@@ -77,6 +81,10 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
             });
             return walked;
         };
+        if info.is_trampoline() {
+            walked.end = WalkEnd::ReturnProbe;
+            return walked;
+        }
         let found = info.caller(&registers, memory).and_then(|found| match found {
             Some(caller) => Ok((caller, false)),
             None => by_frame_pointer(&registers, memory).map(|caller| (caller, true)),
