@@ -9,6 +9,7 @@ pub mod cli;
 pub mod collection;
 pub mod database;
 pub mod exit;
+pub mod history;
 pub mod host;
 pub mod probe;
 pub mod report;
