@@ -12,6 +12,7 @@ pub mod console;
 pub mod database;
 pub mod exit;
 pub mod export;
+pub mod history;
 pub mod host;
 pub mod os;
 pub mod probe;

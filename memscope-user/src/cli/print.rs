@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, Write};
 
+use memscope_ebpf::live::EntryNumber;
+
 use super::arguments::{EntriesArguments, Format, PrintArguments, Sort};
 use super::run::CommandError;
 use super::select;
@@ -105,6 +107,8 @@ impl From<&EntriesArguments> for Choice {
             age: arguments.age,
             order,
             limit: arguments.limit,
+            after: EntryNumber(0),
+            up_to: EntryNumber(u64::MAX),
         }
     }
 }
