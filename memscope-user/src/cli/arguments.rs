@@ -51,6 +51,9 @@ pub enum Command {
     Gc(GcArguments),
     /// What this kernel, this user and a target support, item by item
     Doctor(DoctorArguments),
+    /// Attach programs that do nothing, until standard input ends
+    #[command(hide = true)]
+    Floor(FloorArguments),
 }
 
 /// Processes by what they are.
@@ -220,4 +223,11 @@ pub struct GcArguments {
 pub struct DoctorArguments {
     /// Process id
     pub target: Option<u32>,
+}
+
+/// `floor`.
+#[derive(Debug, Args)]
+pub struct FloorArguments {
+    /// Process id
+    pub pid: u32,
 }

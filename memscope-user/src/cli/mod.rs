@@ -3,6 +3,7 @@
 pub mod arguments;
 mod attach;
 mod doctor;
+mod floor;
 mod lifecycle;
 mod print;
 pub mod run;

@@ -114,5 +114,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
+        Command::Floor(floor) => super::floor::run(floor),
     }
 }

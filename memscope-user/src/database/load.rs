@@ -43,11 +43,28 @@ impl Capacities {
 /// The kernel refused a map; the message is its own.
 pub fn object(paths: &SessionPaths, capacities: Capacities) -> Result<Ebpf, DatabaseError> {
     let mut loader = EbpfLoader::new();
+    // The kernel's types are for CO-RE relocations, of which the object has none; reading them is most of a load.
+    loader.btf(None);
     loader.map_max_entries(map::LIVE, capacities.live);
     loader.map_max_entries(map::PAGES, capacities.pages);
     loader.map_max_entries(map::ROWS, capacities.rows);
     for name in map::PINNED {
         loader.map_pin_path(name, paths.map(name));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// Loads the object with maps of its own, of the smallest size: for programs that touch none, or to see them verified.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_alone() -> Result<Ebpf, DatabaseError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    for name in [map::LIVE, map::PAGES, map::ROWS] {
+        loader.map_max_entries(name, 1);
     }
     loader
         .load(OBJECT)
