@@ -2,9 +2,15 @@
 
 pub mod arguments;
 mod attach;
+mod diagnostics;
 mod doctor;
+<<<<<<< HEAD
 mod floor;
+=======
+pub mod export;
+>>>>>>> main
 mod lifecycle;
+pub mod output;
 mod print;
 pub mod run;
 mod select;

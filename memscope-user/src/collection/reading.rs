@@ -99,7 +99,13 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
 pub fn read_sites(session: &Session) -> Result<SitesReport, CollectionError> {
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
-    let window = status::first_start_ms(session)?.unwrap_or(now_ms)..now_ms;
+    let start_ms = status::first_start_ms(session)?.unwrap_or(now_ms);
+    let end_ms = match collection.state {
+        CollectionState::Collecting => now_ms,
+        // Nothing is born once collection has ended: that time says nothing of any site.
+        _ => now_ms.min(start_ms + (collection.seconds + 1) * 1000),
+    };
+    let window = start_ms..end_ms;
     let mut alive: HashMap<SiteIndex, Alive> = HashMap::new();
     if collection.state != CollectionState::Replaced {
         for raw in session.live_blocks(now_ms)? {
@@ -140,6 +146,7 @@ pub fn read_sites(session: &Session) -> Result<SitesReport, CollectionError> {
         collection,
         at_unix_s: Moment::now().unix_s,
         at_monotonic_ms: now_ms,
+        window,
         sites,
         gaps: status::gaps(session, now_ms)?,
         events,

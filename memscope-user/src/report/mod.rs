@@ -17,7 +17,7 @@ pub mod text;
 #[cfg(test)]
 mod json_tests;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod text_tests;
 
