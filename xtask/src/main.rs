@@ -1,5 +1,6 @@
-//! `cargo xtask`: set-up, build, test and demo, each of them good as the first command on a fresh machine.
+//! `cargo xtask`: set-up, build, test, demo and bench, each of them good as the first command on a fresh machine.
 
+mod bench;
 mod build;
 mod debian;
 mod demo;
@@ -22,6 +23,9 @@ usage: cargo xtask COMMAND
                           --all adds the heavy suites, NAMEs select tests (and leave out format and lints)
   demo [--pid PID] [--wait SECONDS]
                           set-up, build, then trace a small C program that loses memory, or a process of yours
+  bench [--quick] [--all] [--rival 'CMD {pid}'] [CASE...]
+                          as root: what tracing costs, as ratios, into bench/RESULTS.md; cases: pairs, growth, attach,
+                          sessions, real
 ";
 
 fn main() -> ExitCode {
@@ -43,6 +47,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ["build"] => build::memscope().map(|_| ExitCode::SUCCESS),
         ["test", rest @ ..] => test::run(&test::Selection::parse(rest)?),
         ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
+        ["bench", rest @ ..] => bench::run(&bench::Options::parse(rest)?),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -6,7 +6,11 @@ mod console;
 mod diagnostics;
 pub mod diff;
 mod doctor;
+<<<<<<< HEAD
+mod floor;
+=======
 pub mod export;
+>>>>>>> main
 mod lifecycle;
 pub mod merge;
 mod os;
