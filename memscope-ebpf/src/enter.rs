@@ -66,8 +66,22 @@ fn requested_size(spec: CallSpec, registers: Registers) -> u64 {
     let Some(count) = spec.count.map(|argument| registers.argument(argument)) else {
         return size;
     };
-    // An overflowing product makes the allocator fail; the block is then never recorded, so the wrapped value is not seen.
-    size.wrapping_mul(count)
+    // An overflowing product makes the allocator fail. It must not wrap to 0 meanwhile: `realloc(p, 0)` may free.
+    saturating_product(size, count)
+}
+
+/// `a * b`, or `u64::MAX` from 2⁶⁴ on. In halves: BPF has no wide multiplication, and the compiler turns the checks one
+/// would write into one.
+#[inline(always)]
+fn saturating_product(a: u64, b: u64) -> u64 {
+    let (less, more) = if a < b { (a, b) } else { (b, a) };
+    if less >> 32 != 0 {
+        return u64::MAX;
+    }
+    let high = (more >> 32) * less;
+    let low = (more & 0xffff_ffff) * less;
+    let sum = (high << 32).wrapping_add(low);
+    if high >> 32 != 0 || sum < low { u64::MAX } else { sum }
 }
 
 /// Takes the old block out of LIVE for the length of a realloc. From the moment the allocator frees it inside, another
@@ -115,7 +129,8 @@ pub unsafe fn call_at(inflight: *mut InFlight, depth: usize) -> Option<*mut Open
     Some(unsafe { (&raw mut (*inflight).calls).cast::<OpenCall>().add(depth) })
 }
 
-/// An open call whose frame lies below the new stack pointer has been jumped out of.
+/// An open call whose frame lies below the new stack pointer has been jumped out of. At the very same stack pointer it has
+/// jumped to this function as its last act (`valloc: jmp memalign@plt`): this call takes its place.
 #[inline(always)]
 unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
     // SAFETY: the caller's element.
@@ -131,7 +146,11 @@ unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
             if (*call).stack_pointer > stack_pointer {
                 return;
             }
-            leave::abandon(inflight, call);
+            if (*call).stack_pointer == stack_pointer {
+                leave::hand_over(inflight, call);
+            } else {
+                leave::abandon(inflight, call);
+            }
         }
     }
 }

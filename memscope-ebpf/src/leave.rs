@@ -1,6 +1,5 @@
 //! Return of an allocating function: the block is born, with its stack.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
@@ -78,7 +77,7 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         // SAFETY: an 8-aligned counter of the state element.
         EntryNumber(unsafe { atomic::fetch_add(&raw mut (*state).last_number, 1) } + 1)
     };
-    let site = sites::of_caller(ctx.as_ptr(), state, spec.index);
+    let site = sites::of_caller(registers, state, spec.index);
     // SAFETY: the helper takes nothing.
     let born_ms = unsafe { bpf_ktime_get_ns() } / 1_000_000;
     let block = LiveBlock::pack(BlockFields {
@@ -214,6 +213,22 @@ unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
         (*call).stack_pointer = 0;
         (*inflight).depth = (*inflight).depth.saturating_sub(1);
     }
+}
+
+/// Forgets a call that has handed over to another function by a tail call. The other one takes its old block again.
+///
+/// # Safety
+/// As [`abandon`].
+#[inline(always)]
+pub unsafe fn hand_over(inflight: *mut InFlight, call: *mut OpenCall) {
+    // SAFETY: the caller's element.
+    unsafe {
+        if !(*call).old.is_none() {
+            restore((*call).pointer, (*call).old);
+        }
+        close(inflight, call);
+    }
+    count::one(Counter::Nested);
 }
 
 /// Forgets a call that never returned. A realloc's old block goes back: nothing says that it was freed.

@@ -1,5 +1,7 @@
 //! The contract between the BPF programs and the user side: map layouts, limits, reasons. Builds for BPF and for the host.
 #![cfg_attr(not(test), no_std)]
+// The empty assembly statement of unwind::bounded; RUSTC_BOOTSTRAP=1 is set for BPF builds anyway.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod call;
 pub mod counter;
@@ -8,3 +10,4 @@ pub mod limits;
 pub mod live;
 pub mod site;
 pub mod state;
+pub mod unwind;

@@ -6,7 +6,7 @@ pub const LIVE_CAPACITY: u32 = 1 << 20;
 /// Distinct call stacks a database can hold.
 pub const SITE_CAPACITY: u32 = 1 << 15;
 /// Frame addresses of all sites together.
-pub const FRAME_CAPACITY: u32 = 1 << 20;
+pub const FRAME_CAPACITY: u32 = 1 << 19;
 /// Threads that can be inside an allocator call at once, or have been since they were born.
 pub const INFLIGHT_CAPACITY: u32 = 1 << 14;
 /// Frames of one stack, without the allocator function itself.
@@ -31,6 +31,27 @@ pub mod map {
     pub const CONTROL: &str = "CONTROL";
     /// one [`crate::state::State`]
     pub const STATE: &str = "STATE";
+    /// the target's executable mappings, two [`crate::unwind::mapping::MappingTable`]
+    pub const MAPPINGS: &str = "MAPPINGS";
+    /// one [`crate::unwind::mapping::Generation`]
+    pub const GENERATION: &str = "GENERATION";
+    /// [`crate::unwind::row::Page`] of each 1 KiB of code
+    pub const PAGES: &str = "PAGES";
+    /// [`crate::unwind::row::Row`] of all tables
+    pub const ROWS: &str = "ROWS";
     /// Every map that outlives the program that loads it.
-    pub const PINNED: [&str; 8] = [LIVE, INFLIGHT, SITES, SITE_RECORDS, FRAMES, COUNTERS, CONTROL, STATE];
+    pub const PINNED: [&str; 12] = [
+        LIVE,
+        INFLIGHT,
+        SITES,
+        SITE_RECORDS,
+        FRAMES,
+        COUNTERS,
+        CONTROL,
+        STATE,
+        MAPPINGS,
+        GENERATION,
+        PAGES,
+        ROWS,
+    ];
 }

@@ -13,6 +13,7 @@ mod maps;
 mod registers;
 mod sites;
 mod stack;
+mod unwinder;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

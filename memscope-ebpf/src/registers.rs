@@ -3,6 +3,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::pt_regs;
 use memscope_ebpf::call::Argument;
+use memscope_ebpf::unwind::walk;
 
 /// Reads one field of the context. Each read is its own instruction with its own constant offset: the verifier allows no
 /// other, and left alone the optimiser would merge the arms of a match into one load from a computed offset.
@@ -57,5 +58,15 @@ impl Registers {
     #[inline(always)]
     pub fn stack_pointer(self) -> u64 {
         field!(self.0, rsp)
+    }
+
+    /// What a walk begins with. At a return probe the kernel has already put the return address into rip.
+    #[inline(always)]
+    pub fn of_walk(self) -> walk::Registers {
+        walk::Registers {
+            ip: field!(self.0, rip),
+            sp: field!(self.0, rsp),
+            bp: field!(self.0, rbp),
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! Sites: from a stack to the index of its record, and the records' counters.
 
-use core::ffi::c_void;
-
 use aya_ebpf::bindings::BPF_NOEXIST;
 use memscope_ebpf::call::CallIndex;
 use memscope_ebpf::counter::Counter;
@@ -10,13 +8,14 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::State;
 
+use crate::registers::Registers;
 use crate::stack::Stack;
 use crate::{atomic, count, maps};
 
 /// The site of the probed thread's stack below the call; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
 #[inline(always)]
-pub fn of_caller(ctx: *mut c_void, state: *mut State, call: CallIndex) -> SiteIndex {
-    let Some(stack) = Stack::capture(ctx) else {
+pub fn of_caller(registers: Registers, state: *mut State, call: CallIndex) -> SiteIndex {
+    let Some(stack) = Stack::capture(registers) else {
         count::one(Counter::StackBusy);
         return SiteIndex::UNKNOWN;
     };
@@ -37,45 +36,58 @@ pub fn of_caller(ctx: *mut c_void, state: *mut State, call: CallIndex) -> SiteIn
 #[inline(always)]
 fn hash(stack: &Stack, call: CallIndex) -> u64 {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = SEED ^ u64::from(call.0) << 32 ^ u64::from(stack.frames) << 8 ^ stack.end as u64;
+    let mut hash = SEED
+        ^ u64::from(call.0) << 32
+        ^ u64::from(stack.frames) << 8
+        ^ u64::from(stack.end)
+        ^ u64::from(stack.generation) << 48;
     for index in 0..MAX_FRAMES {
         if index >= stack.frames as usize {
             break;
         }
-        hash = (hash ^ stack.frame(index)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash = (hash ^ frame(stack, index)).wrapping_mul(0xff51_afd7_ed55_8ccd);
         hash ^= hash >> 32;
     }
     hash | 1
+}
+
+/// Frame `index` of a stack. The caller keeps `index` below [`MAX_FRAMES`].
+#[inline(always)]
+fn frame(stack: &Stack, index: usize) -> u64 {
+    // SAFETY: the index is below the array's length; the verifier checks that it is.
+    unsafe { stack.addresses().add(index).read() }
 }
 
 /// Writes a new site: frames, then record, then the key that makes it visible. `None` when a map is full.
 #[inline(never)]
 fn publish(stack: &Stack, hash: u64, state: *mut State, call: CallIndex) -> Option<SiteIndex> {
     // SAFETY: the state is an array element; its two counters are 8-aligned and only touched atomically here.
-    let index = unsafe { atomic::fetch_add(&raw mut (*state).sites_used, 1) } + 1;
+    let site = unsafe { atomic::fetch_add(&raw mut (*state).sites_used, 1) } + 1;
     let frames_at = unsafe { atomic::fetch_add(&raw mut (*state).frames_used, u64::from(stack.frames)) };
-    if index >= u64::from(SITE_CAPACITY) || frames_at + u64::from(stack.frames) > u64::from(FRAME_CAPACITY) {
+    if site >= u64::from(SITE_CAPACITY) || frames_at + u64::from(stack.frames) > u64::from(FRAME_CAPACITY) {
         return None;
     }
-    for frame in 0..MAX_FRAMES {
-        if frame >= stack.frames as usize {
+    for index in 0..MAX_FRAMES {
+        if index >= stack.frames as usize {
             break;
         }
-        let slot = maps::FRAMES.get_ptr_mut(frames_at as u32 + frame as u32)?;
+        let slot = maps::FRAMES.get_ptr_mut(frames_at as u32 + index as u32)?;
         // SAFETY: the slot is this site's alone until the site is published.
-        unsafe { slot.write(stack.frame(frame)) };
+        unsafe { slot.write(frame(stack, index)) };
     }
-    let record = maps::SITE_RECORDS.get_ptr_mut(index as u32)?;
+    let record = maps::SITE_RECORDS.get_ptr_mut(site as u32)?;
     // SAFETY: as above.
     unsafe {
         (*record).frames_at = frames_at as u32;
         (*record).frames = stack.frames as u16;
         (*record).call = call.0;
-        (*record).end = stack.end as u8;
+        (*record).end = stack.end;
+        (*record).flags = u8::from(stack.by_frame_pointer);
+        (*record).generation = stack.generation;
         (*record).hash = hash;
     }
-    match maps::SITES.insert(hash, index as u32, u64::from(BPF_NOEXIST)) {
-        Ok(()) => Some(SiteIndex(index as u32)),
+    match maps::SITES.insert(hash, site as u32, u64::from(BPF_NOEXIST)) {
+        Ok(()) => Some(SiteIndex(site as u32)),
         // Another CPU published the same stack first; our record stays unused.
         // SAFETY: the value is a plain u32, read once.
         Err(_) => unsafe { maps::SITES.get(hash) }.map(|index| SiteIndex(*index)),

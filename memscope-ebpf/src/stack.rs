@@ -1,12 +1,9 @@
-//! The caller's stack at an allocator's return, by frame pointers.
+//! The caller's stack at an allocator's return, in working memory that no other event can touch meanwhile.
 
-use core::ffi::c_void;
+use memscope_ebpf::unwind::walk::BY_FRAME_POINTER;
 
-use aya_ebpf::bindings::BPF_F_USER_STACK;
-use aya_ebpf::helpers::generated::bpf_get_stack;
-use memscope_ebpf::limits::MAX_FRAMES;
-use memscope_ebpf::site::StackEnd;
-
+use crate::registers::Registers;
+use crate::unwinder::{self, WalkMemory};
 use crate::{atomic, maps};
 
 /// Stacks that can be on their way on one CPU at once.
@@ -16,9 +13,8 @@ pub const SCRATCH_SLOTS: u32 = 4;
 #[repr(C)]
 pub struct Scratch {
     /// 1 while in use.
-    pub busy: u64,
-    /// Frame addresses, innermost first.
-    pub frames: [u64; MAX_FRAMES],
+    busy: u64,
+    memory: WalkMemory,
 }
 
 /// A stack in its working memory; given back by [`Stack::release`].
@@ -26,41 +22,36 @@ pub struct Stack {
     scratch: *mut Scratch,
     /// Frames found.
     pub frames: u32,
-    /// Why it ends.
-    pub end: StackEnd,
+    /// Why it ends ([`memscope_ebpf::site::StackEnd`] as a number).
+    pub end: u8,
+    /// At least one frame was found by frame pointer.
+    pub by_frame_pointer: bool,
+    /// Generation of the mappings that its addresses belong to.
+    pub generation: u16,
 }
 
 impl Stack {
-    /// Follows the stack of the probed thread. `None` when all working memory of this CPU is in use.
+    /// Follows the stack of the probed thread from its return out of the allocator. `None` when all working memory of
+    /// this CPU is in use.
     #[inline(always)]
-    pub fn capture(ctx: *mut c_void) -> Option<Self> {
+    pub fn capture(registers: Registers) -> Option<Self> {
         let scratch = claim()?;
-        // SAFETY: the scratch is ours until released; the helper writes at most the size given.
-        let bytes = unsafe {
-            let frames = (&raw mut (*scratch).frames).cast::<c_void>();
-            bpf_get_stack(
-                ctx,
-                frames,
-                size_of::<[u64; MAX_FRAMES]>() as u32,
-                u64::from(BPF_F_USER_STACK),
-            )
-        };
-        let frames = if bytes < 0 { 0 } else { (bytes as u32) / 8 };
+        // SAFETY: the scratch is a map value, and ours until released.
+        let unwound = unsafe { unwinder::unwind(registers.of_walk(), &raw mut (*scratch).memory) };
         Some(Self {
             scratch,
-            frames: frames.min(MAX_FRAMES as u32),
-            end: StackEnd::FramePointers,
+            frames: unwound.frames,
+            end: unwound.end as u8,
+            by_frame_pointer: unwound.flags & BY_FRAME_POINTER != 0,
+            generation: unwound.generation as u16,
         })
     }
 
-    /// Frame `index`, 0 past the end.
+    /// Where its frames are: `frames` of them, innermost first.
     #[inline(always)]
-    pub fn frame(&self, index: usize) -> u64 {
-        if index >= MAX_FRAMES {
-            return 0;
-        }
-        // SAFETY: the index was checked; the scratch is ours.
-        unsafe { (&raw const (*self.scratch).frames).cast::<u64>().add(index).read() }
+    pub fn addresses(&self) -> *const u64 {
+        // SAFETY: the scratch is ours; only an address is taken.
+        unsafe { (&raw const (*self.scratch).memory.frames).cast() }
     }
 
     /// Gives the working memory back.

@@ -1,7 +1,7 @@
 //! MemScope for Linux: the library under the `memscope` command.
 //!
 //! The rooms follow the path of the data: [`target`] → [`allocator`] → [`probe`] → [`unwind`] → [`database`] →
-//! [`symbol`] → [`report`].
+//! [`symbol`] → [`verdict`] → [`report`].
 
 pub mod age;
 pub mod allocator;
@@ -9,9 +9,11 @@ pub mod cli;
 pub mod collection;
 pub mod database;
 pub mod exit;
+pub mod export;
 pub mod host;
 pub mod probe;
 pub mod report;
 pub mod symbol;
 pub mod target;
 pub mod unwind;
+pub mod verdict;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::export::ExportArguments;
 use crate::age::Age;
 
 /// Finds memory leaks of a running process from outside: which calls took memory and never gave it back.
@@ -45,6 +46,8 @@ pub enum Command {
     Stats(ShowArguments),
     /// The databases on this host
     List(ListArguments),
+    /// Profiles, flame graphs and metrics for other tools
+    Export(ExportArguments),
     /// In the foreground: attach, wait, print, detach
     Trace(TraceArguments),
     /// Remove the databases of targets that have ended

@@ -2,8 +2,11 @@
 
 pub mod arguments;
 mod attach;
+mod diagnostics;
 mod doctor;
+pub mod export;
 mod lifecycle;
+pub mod output;
 mod print;
 pub mod run;
 mod select;

@@ -9,6 +9,7 @@ use super::{attach, lifecycle, print, show, trace};
 use crate::collection::error::CollectionError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
+use crate::export::file::FileError;
 use crate::host::privilege::Privileges;
 use crate::report;
 use crate::target::process::TargetError;
@@ -22,6 +23,9 @@ pub enum CommandError {
     /// Standard output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -48,12 +52,15 @@ impl From<TargetError> for CommandError {
 }
 
 impl CommandError {
-    fn exit_code(&self) -> ExitCode {
+    /// What the process ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Collection(error) => error.exit_code(),
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
-            Self::Output(_) | Self::Spawn { .. } => ExitCode::NotPermitted,
+            Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
+            Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,
         }
     }
@@ -111,6 +118,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Print(print) => print::run(print),
         Command::Stats(stats) => show::stats(stats),
         Command::List(list) => show::list(list),
+        Command::Export(export) => super::export::run(export),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),

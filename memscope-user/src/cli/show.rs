@@ -74,7 +74,7 @@ fn measure(session: &Session) -> Result<Stats, DatabaseError> {
         live: Live {
             blocks: totals.blocks,
             bytes: totals.bytes,
-            capacity: session.file.live_capacity,
+            capacity: session.file.capacities.live,
         },
         sites: Used {
             used: sites.iter().count() as u64,

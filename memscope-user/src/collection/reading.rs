@@ -2,11 +2,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use memscope_ebpf::counter::Weight;
 use memscope_ebpf::live::SiteIndex;
-use memscope_ebpf::site::StackEnd;
+use memscope_ebpf::site::{SiteRecord, StackEnd};
 
 use super::error::CollectionError;
 use super::status;
@@ -14,9 +15,12 @@ use crate::age::Age;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
+use crate::database::session_file::Moment;
 use crate::database::sites::{RawSite, SiteTable};
 use crate::report::model::{CollectionState, DatabaseReport, Entry, Frame, SiteId, Stack};
+use crate::report::sites::{Amount, BIRTH_BINS, SiteFigures, SitesReport};
 use crate::symbol::{FrameIdentity, Symbolizer, site_id};
+use crate::target::identity::Pid;
 use crate::target::process::Target;
 
 /// Order of the entries.
@@ -45,12 +49,7 @@ pub struct Choice {
 /// A map cannot be read.
 pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, CollectionError> {
     let collection = status::collection(session)?;
-    // Ages are told as of the moment of reading, or of the target's end: a dead target's blocks grow no older.
-    let kernel = session.state()?;
-    let now_ms = match collection.state {
-        CollectionState::Exited if kernel.thread_exit_at_ns != 0 => kernel.thread_exit_at_ns / 1_000_000,
-        _ => monotonic_ns() / 1_000_000,
-    };
+    let now_ms = moment_of(session, collection.state)?;
     let mut blocks = match collection.state {
         CollectionState::Replaced => Vec::new(),
         _ => match now_ms.checked_sub(choice.age.seconds().saturating_mul(1000)) {
@@ -93,6 +92,118 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
     })
 }
 
+/// Reads a session by site: every site that allocated anything, with what of it is alive.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn read_sites(session: &Session) -> Result<SitesReport, CollectionError> {
+    let collection = status::collection(session)?;
+    let now_ms = moment_of(session, collection.state)?;
+    let start_ms = status::first_start_ms(session)?.unwrap_or(now_ms);
+    let end_ms = match collection.state {
+        CollectionState::Collecting => now_ms,
+        // Nothing is born once collection has ended: that time says nothing of any site.
+        _ => now_ms.min(start_ms + (collection.seconds + 1) * 1000),
+    };
+    let window = start_ms..end_ms;
+    let mut alive: HashMap<SiteIndex, Alive> = HashMap::new();
+    if collection.state != CollectionState::Replaced {
+        for raw in session.live_blocks(now_ms)? {
+            let fields = raw.block.unpack();
+            alive
+                .entry(fields.site)
+                .or_default()
+                .add(fields.size, fields.born_ms, &window);
+        }
+    }
+    let table = session.sites()?;
+    let mut naming = Naming::new(session, &table);
+    let mut by_id: BTreeMap<SiteId, SiteFigures> = BTreeMap::new();
+    let mut add = |index: SiteIndex, record: Option<&SiteRecord>, alive: Alive| {
+        let id = naming.site(index);
+        let stack = &naming.stacks[&id];
+        let figures = by_id.entry(id).or_insert_with(|| SiteFigures::empty(id, stack.clone()));
+        if let Some(record) = record {
+            figures.allocated.add(record.allocated, record.allocated_bytes);
+            figures.freed.add(record.freed, record.freed_bytes);
+        }
+        alive.add_to(figures, now_ms);
+    };
+    for (index, site) in table.iter() {
+        let alive = alive.remove(&index).unwrap_or_default();
+        add(index, Some(site.record), alive);
+    }
+    for (index, alive) in alive {
+        add(index, None, alive);
+    }
+    let mut sites: Vec<SiteFigures> = by_id.into_values().collect();
+    sites.sort_by_key(|site| (Reverse(site.live.bytes), site.id));
+    let tally = session.tally()?;
+    let mut events = tally.nonzero(Weight::Event);
+    events.extend(tally.nonzero(Weight::Anomaly));
+    Ok(SitesReport {
+        target: status::description(session),
+        collection,
+        at_unix_s: Moment::now().unix_s,
+        at_monotonic_ms: now_ms,
+        window,
+        sites,
+        gaps: status::gaps(session, now_ms)?,
+        events,
+        losses: tally.nonzero(Weight::Loss),
+        notes: notes(session)?,
+    })
+}
+
+/// What of a site is alive, while it is being added up.
+#[derive(Default)]
+struct Alive {
+    amount: Amount,
+    births: Vec<Amount>,
+    first_ms: u64,
+    last_ms: u64,
+}
+
+impl Alive {
+    fn add(&mut self, size: u64, born_ms: u64, window: &Range<u64>) {
+        if self.births.is_empty() {
+            self.births = vec![Amount::default(); BIRTH_BINS];
+            self.first_ms = born_ms;
+        }
+        let length = (window.end - window.start).max(1);
+        let bin = born_ms.saturating_sub(window.start).saturating_mul(BIRTH_BINS as u64) / length;
+        self.births[(bin as usize).min(BIRTH_BINS - 1)].add(1, size);
+        self.amount.add(1, size);
+        self.first_ms = self.first_ms.min(born_ms);
+        self.last_ms = self.last_ms.max(born_ms);
+    }
+
+    fn add_to(self, figures: &mut SiteFigures, now_ms: u64) {
+        if self.births.is_empty() {
+            return;
+        }
+        figures.live.add(self.amount.blocks, self.amount.bytes);
+        for (sum, bin) in figures.births.iter_mut().zip(&self.births) {
+            sum.add(bin.blocks, bin.bytes);
+        }
+        let (oldest, youngest) = (
+            now_ms.saturating_sub(self.first_ms),
+            now_ms.saturating_sub(self.last_ms),
+        );
+        figures.oldest_ms = Some(figures.oldest_ms.map_or(oldest, |known| known.max(oldest)));
+        figures.youngest_ms = Some(figures.youngest_ms.map_or(youngest, |known| known.min(youngest)));
+    }
+}
+
+/// The moment as of which ages are told: now, or the target's end, since a dead target's blocks grow no older.
+fn moment_of(session: &Session, state: CollectionState) -> Result<u64, CollectionError> {
+    let kernel = session.state()?;
+    Ok(match state {
+        CollectionState::Exited if kernel.thread_exit_at_ns != 0 => kernel.thread_exit_at_ns / 1_000_000,
+        _ => monotonic_ns() / 1_000_000,
+    })
+}
+
 fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
     let mut notes = Vec::new();
     if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
@@ -120,7 +231,9 @@ fn sort(blocks: &mut [RawEntry], order: Order) {
 struct Naming<'a> {
     session: &'a Session,
     table: &'a SiteTable,
-    symbolizer: Symbolizer,
+    live: Option<Pid>,
+    /// One a generation of the mappings: an address means what was mapped when its stack was taken.
+    symbolizers: BTreeMap<u16, Symbolizer>,
     known: HashMap<SiteIndex, SiteId>,
     stacks: BTreeMap<SiteId, Stack>,
 }
@@ -131,11 +244,11 @@ impl<'a> Naming<'a> {
             id: session.file.target,
         };
         let live = target.is_alive().then_some(target.id.pid);
-        let symbolizer = Symbolizer::new(session.file.modules.clone(), live);
         Self {
             session,
             table,
-            symbolizer,
+            live,
+            symbolizers: BTreeMap::new(),
             known: HashMap::new(),
             stacks: BTreeMap::new(),
         }
@@ -163,7 +276,8 @@ impl<'a> Naming<'a> {
 
     fn name(&mut self, site: &RawSite<'_>) -> (SiteId, Stack) {
         let call = self.session.file.calls.get(usize::from(site.record.call));
-        let modules = self.symbolizer.modules();
+        let symbolizer = symbolizer(&mut self.symbolizers, self.session, self.live, site.record.generation);
+        let modules = symbolizer.modules();
         let identity = call.map_or(FrameIdentity::Nowhere, |call| modules.identity(call.entry));
         // A return address is told by the call before it, which is in the same module even when the call is its last.
         let id = site_id(identity, site.frames().map(|frame| modules.identity(frame)));
@@ -181,7 +295,7 @@ impl<'a> Naming<'a> {
             }));
         }
         for address in site.frames() {
-            frames.extend(self.symbolizer.name(address, true).iter().cloned());
+            frames.extend(symbolizer.name(address, true).iter().cloned());
         }
         (
             id,
@@ -191,6 +305,24 @@ impl<'a> Naming<'a> {
             },
         )
     }
+}
+
+/// The symbolizer of a generation; sites carry the low 16 bits of its number.
+fn symbolizer<'a>(
+    known: &'a mut BTreeMap<u16, Symbolizer>,
+    session: &Session,
+    live: Option<Pid>,
+    generation: u16,
+) -> &'a mut Symbolizer {
+    known.entry(generation).or_insert_with(|| {
+        let mapped = session
+            .file
+            .generations
+            .iter()
+            .rev()
+            .find(|mapped| mapped.number as u16 == generation);
+        Symbolizer::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default(), live)
+    })
 }
 
 fn file_name(path: &str) -> String {

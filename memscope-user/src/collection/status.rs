@@ -70,6 +70,14 @@ pub fn gaps(session: &Session, now_ms: u64) -> Result<Vec<Gap>, DatabaseError> {
     Ok(gaps.collect())
 }
 
+/// When collection was first started, milliseconds of CLOCK_MONOTONIC; `None` if never.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn first_start_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
+    Ok(runs(session)?.first().map(|run| run.from.monotonic_ms))
+}
+
 /// The runs as they really were: see `SessionFile::runs`.
 fn runs(session: &Session) -> Result<Vec<Run>, DatabaseError> {
     let mut runs = session.file.runs.clone();

@@ -1,18 +1,20 @@
 //! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
 
+use aya::Ebpf;
 use memscope_ebpf::state::Control;
 
+use super::code::{self, Code};
 use super::error::CollectionError;
 use super::status;
 use super::survey::{Survey, survey};
 use crate::database::error::DatabaseError;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::session_file::{Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::probe::attach;
 use crate::report::model::CollectionState;
-use crate::symbol::save_modules;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
 
@@ -23,10 +25,18 @@ pub struct Settings {
     pub live_capacity: u32,
 }
 
+/// A collection that has been started.
+pub struct Started {
+    /// What was found in the target.
+    pub survey: Survey,
+    /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
+    pub object: Ebpf,
+}
+
 /// What an attach came to.
 pub enum Attached {
     /// Collection started.
-    Started(Box<Survey>),
+    Started(Box<Started>),
     /// It was running.
     AlreadyRunning,
 }
@@ -57,11 +67,12 @@ pub fn create(roots: &Roots, target: &Target, settings: Settings) -> Result<(), 
 fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), CollectionError> {
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
-    drop(load::object(&paths, settings.live_capacity)?);
-    let mappings = target.mappings()?;
-    let modules = save_modules(target.id.pid, &mappings);
+    let code = Code::of(target, |_| false)?;
+    let capacities = code.capacities(settings.live_capacity);
+    drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
-    let build_id = modules
+    let build_id = code
+        .modules
         .iter()
         .find(|module| module.path.as_os_str() == exe)
         .and_then(|module| module.build_id.clone());
@@ -73,22 +84,26 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
         exe: exe.to_string_lossy().into_owned(),
         build_id,
         created: Moment::now(),
-        live_capacity: settings.live_capacity,
+        capacities,
         runs: Vec::new(),
-        modules,
+        generations: Vec::new(),
+        layout: code::empty_layout(capacities),
         calls: Vec::new(),
     };
     if !target.is_alive() {
         return Err(TargetError::Ended(target.id.pid).into());
     }
-    Ok(file.write(&paths.file())?)
+    file.write(&paths.file())?;
+    let mut session = Session::open(roots, target.id)?;
+    code::update(&mut session, code)?;
+    Ok(())
 }
 
 /// Attaches the probes and starts collecting.
 ///
 /// # Errors
 /// No database; it runs already; no allocator found; the kernel refused a probe, and then none stays.
-pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> {
+pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result<Started, CollectionError> {
     require_host()?;
     let paths = roots.session(target.id);
     let _lock = store::lock_existing(&paths, target.id)?;
@@ -102,14 +117,23 @@ pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> 
     survey.require_allocator(target)?;
     links::detach(&paths)?;
     session.forget_open_calls()?;
-    let outcome = attach_probes(&mut session, target, &survey);
+    let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
         let _ = links::detach(&paths);
+        // Whatever the kernel refused a process that is no more, its end is the reason.
+        if !target.is_alive() {
+            return Err(TargetError::Ended(target.id.pid).into());
+        }
     }
-    outcome.map(|()| survey)
+    outcome.map(|object| Started { survey, object })
 }
 
-fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Result<(), CollectionError> {
+fn attach_probes(
+    session: &mut Session,
+    target: &Target,
+    survey: &Survey,
+    diagnostics: Diagnostics,
+) -> Result<Ebpf, CollectionError> {
     let ended = || TargetError::Ended(target.id.pid);
     let thread = target.live_thread().ok_or_else(ended)?;
     let control = Control {
@@ -122,8 +146,8 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
     session.file.runs.retain(|run| run.to.is_some());
     session.file.calls.clone_from(&survey.calls);
-    session.file.modules.clone_from(&survey.modules);
-    let mut object = load::object(&session.paths, session.file.live_capacity)?;
+    code::refresh(session, target)?;
+    let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
     attach::attach(&mut object, &session.paths, thread, &survey.calls, &survey.module_paths)?;
     session.file.runs.push(Run {
         from: Moment::now(),
@@ -141,7 +165,7 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     if !target.is_alive() {
         return Err(ended().into());
     }
-    Ok(())
+    Ok(object)
 }
 
 /// Stops collecting; the database stays.
@@ -189,7 +213,12 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
 ///
 /// # Errors
 /// As [`create`] and [`start`]. A database made by this call does not stay behind when its start fails.
-pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Attached, CollectionError> {
+pub fn attach(
+    roots: &Roots,
+    target: &Target,
+    settings: Settings,
+    diagnostics: Diagnostics,
+) -> Result<Attached, CollectionError> {
     require_host()?;
     let mut created = create_unless_there(roots, target, settings)?;
     match Session::open(roots, target.id) {
@@ -200,11 +229,12 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
                     roots,
                     target,
                     Settings {
-                        live_capacity: session.file.live_capacity,
+                        live_capacity: session.file.capacities.live,
                     },
                 )?;
             }
             CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
+            CollectionState::Collecting => refresh(roots, target)?,
             _ => {}
         },
         Err(
@@ -215,8 +245,8 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
         }
         Err(error) => return Err(error.into()),
     }
-    match start(roots, target) {
-        Ok(survey) => Ok(Attached::Started(Box::new(survey))),
+    match start(roots, target, diagnostics) {
+        Ok(started) => Ok(Attached::Started(Box::new(started))),
         Err(CollectionError::Database(DatabaseError::Running(_))) => Ok(Attached::AlreadyRunning),
         Err(error) => {
             if created {
@@ -225,6 +255,17 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
             Err(error)
         }
     }
+}
+
+/// Brings the mapping table of a running collection up to date with what the target has mapped since.
+///
+/// # Errors
+/// The target has ended, or the session cannot be written.
+pub fn refresh(roots: &Roots, target: &Target) -> Result<(), CollectionError> {
+    let _lock = store::lock_existing(&roots.session(target.id), target.id)?;
+    let mut session = Session::open(roots, target.id)?;
+    code::refresh(&mut session, target)?;
+    Ok(())
 }
 
 fn create_unless_there(roots: &Roots, target: &Target, settings: Settings) -> Result<bool, CollectionError> {

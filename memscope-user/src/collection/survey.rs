@@ -1,11 +1,10 @@
-//! Surveys a target before its probes are attached: images, allocators, sites, and what its addresses will be named by.
+//! Surveys a target before its probes are attached: images, allocators, sites.
 
 use std::path::PathBuf;
 
 use super::error::CollectionError;
 use crate::allocator::discovery::{Discovery, discover};
 use crate::probe::plan::{PlannedCall, plan};
-use crate::symbol::{SavedModule, save_modules};
 use crate::target::elf::ElfError;
 use crate::target::loaded::{LoadError, LoadedImage, load_images};
 use crate::target::mapping::Mapping;
@@ -20,8 +19,6 @@ pub struct Survey {
     pub calls: Vec<PlannedCall>,
     /// For each call, a path that opens its module from outside.
     pub module_paths: Vec<PathBuf>,
-    /// Executable mappings, for naming addresses later.
-    pub modules: Vec<SavedModule>,
 }
 
 /// Looks a target over. Nothing in it is changed or stopped.
@@ -41,7 +38,6 @@ pub fn survey(target: &Target) -> Result<Survey, CollectionError> {
     let discovery = discover(&images, memory.as_ref());
     let calls = plan(&discovery, &images);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
-    let modules = save_modules(pid, &mappings);
     if !target.is_alive() {
         return Err(TargetError::Ended(pid).into());
     }
@@ -49,7 +45,6 @@ pub fn survey(target: &Target) -> Result<Survey, CollectionError> {
         discovery,
         calls,
         module_paths,
-        modules,
     })
 }
 

@@ -14,6 +14,8 @@ use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::live::LiveBlock;
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State};
+use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
+use memscope_ebpf::unwind::row::{Page, Row};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
 const BPF_MAP_LOOKUP_ELEM: u32 = 1;
@@ -22,12 +24,20 @@ const BPF_MAP_DELETE_ELEM: u32 = 3;
 const BPF_MAP_GET_NEXT_KEY: u32 = 4;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_MAP_LOOKUP_BATCH: u32 = 24;
+const BPF_MAP_UPDATE_BATCH: u32 = 26;
 
 /// Types that may be copied to and from a map as bytes.
 ///
 /// # Safety
 /// `repr(C)` or primitive, no padding the kernel would leak into, every bit pattern valid.
-pub unsafe trait Plain: Copy + Default + 'static {}
+pub unsafe trait Plain: Copy + 'static {}
+
+/// A value of zero bytes.
+fn zeroed<T: Plain>() -> T {
+    // SAFETY: every bit pattern of a Plain type is a value.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
 // SAFETY: integers.
 unsafe impl Plain for u32 {}
 // SAFETY: integers.
@@ -74,6 +84,15 @@ struct ObjectAttr {
     file_flags: u32,
 }
 
+// SAFETY: as above.
+unsafe impl Plain for Page {}
+// SAFETY: as above.
+unsafe impl Plain for Row {}
+// SAFETY: as above.
+unsafe impl Plain for MappingTable {}
+// SAFETY: as above.
+unsafe impl Plain for Generation {}
+
 /// A map with keys `K` and values `V`.
 #[derive(Debug)]
 pub struct KernelMap<K, V> {
@@ -104,7 +123,7 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     /// # Errors
     /// The kernel refused.
     pub fn lookup(&self, key: K) -> io::Result<Option<V>> {
-        let mut value = V::default();
+        let mut value = zeroed::<V>();
         let mut attr = self.element(&key, (&raw mut value) as u64);
         absent_is_none(bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)).map(|found| found.map(|_| value))
     }
@@ -114,7 +133,7 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     /// # Errors
     /// The kernel refused.
     pub fn lookup_per_cpu(&self, key: K, possible_cpus: usize, values_per_element: usize) -> io::Result<Vec<V>> {
-        let mut values = vec![V::default(); possible_cpus * values_per_element];
+        let mut values = vec![zeroed::<V>(); possible_cpus * values_per_element];
         let mut attr = self.element(&key, values.as_mut_ptr() as u64);
         bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)?;
         Ok(values)
@@ -124,8 +143,8 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     ///
     /// # Errors
     /// The kernel refused: the map is full, or the key is out of an array's range.
-    pub fn update(&self, key: K, value: V) -> io::Result<()> {
-        let mut attr = self.element(&key, (&raw const value) as u64);
+    pub fn update(&self, key: K, value: &V) -> io::Result<()> {
+        let mut attr = self.element(&key, std::ptr::from_ref(value) as u64);
         bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
     }
 
@@ -145,7 +164,7 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     pub fn clear(&self) -> io::Result<()> {
         loop {
             // No key given: the first one is asked for.
-            let mut key = K::default();
+            let mut key = zeroed::<K>();
             let mut attr = ElementAttr {
                 map_fd: self.fd.as_raw_fd() as u32,
                 padding: 0,
@@ -168,7 +187,7 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     /// The kernel refused.
     pub fn for_each(&self, mut visit: impl FnMut(K, &V)) -> io::Result<()> {
         let mut batch = 4096usize;
-        let (mut keys, mut values) = (vec![K::default(); batch], vec![V::default(); batch]);
+        let (mut keys, mut values) = (vec![zeroed::<K>(); batch], vec![zeroed::<V>(); batch]);
         // The position is a bucket number (hash) or an index (array), four bytes either way.
         let (mut position, mut next) = (0u32, 0u32);
         let mut first = true;
@@ -189,8 +208,8 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
                 // A bucket holds more than fits: nothing was consumed, a larger batch will take it.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     batch *= 2;
-                    keys.resize(batch, K::default());
-                    values.resize(batch, V::default());
+                    keys.resize(batch, zeroed::<K>());
+                    values.resize(batch, zeroed::<V>());
                     continue;
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
@@ -220,9 +239,9 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
         let (mut position, mut next) = (0u32, 0u32);
         while (out.len() as u32) < count {
             let wanted = (count - out.len() as u32).min(65_536);
-            let mut keys = vec![K::default(); wanted as usize];
+            let mut keys = vec![zeroed::<K>(); wanted as usize];
             let start = out.len();
-            out.resize(start + wanted as usize, V::default());
+            out.resize(start + wanted as usize, zeroed::<V>());
             let mut attr = BatchAttr {
                 in_batch: if start == 0 { 0 } else { (&raw mut position) as u64 },
                 out_batch: (&raw mut next) as u64,
@@ -244,6 +263,32 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
             }
         }
         Ok(out)
+    }
+
+    /// Writes elements of an array map from index `first` on.
+    ///
+    /// # Errors
+    /// The kernel refused; elements before the one it refused are written.
+    pub fn write_array(&self, first: u32, values: &[V]) -> io::Result<()>
+    where
+        K: From<u32>,
+    {
+        for (chunk, values) in values.chunks(65_536).enumerate() {
+            let from = first + chunk as u32 * 65_536;
+            let keys: Vec<K> = (from..).take(values.len()).map(K::from).collect();
+            let mut attr = BatchAttr {
+                in_batch: 0,
+                out_batch: 0,
+                keys: keys.as_ptr() as u64,
+                values: values.as_ptr() as u64,
+                count: values.len() as u32,
+                map_fd: self.fd.as_raw_fd() as u32,
+                element_flags: 0,
+                flags: 0,
+            };
+            bpf(BPF_MAP_UPDATE_BATCH, &mut attr)?;
+        }
+        Ok(())
     }
 
     fn element(&self, key: &K, value_or_next_key: u64) -> ElementAttr {

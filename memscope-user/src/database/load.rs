@@ -3,6 +3,7 @@
 use aya::programs::{RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::limits::map;
+use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
 use super::paths::SessionPaths;
@@ -16,13 +17,56 @@ pub const TRACEPOINTS: [(&str, &str); 2] = [
     ("thread_exit", "sched_process_exit"),
 ];
 
+/// How many elements the maps that are sized at load have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacities {
+    /// Live blocks.
+    pub live: u32,
+    /// Unwind table pages of 1 KiB of code.
+    pub pages: u32,
+    /// Unwind table rows.
+    pub rows: u32,
+}
+
+impl Capacities {
+    /// The smallest there are, for trying whether the object loads at all.
+    pub const LEAST: Self = Self {
+        live: 1,
+        pages: 1,
+        rows: 1,
+    };
+}
+
+/// Whether the programs log what happens to the target. Only a foreground run has someone to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diagnostics {
+    /// The verifier takes the logging out.
+    Off,
+    /// Into a ring buffer that must be read.
+    On,
+}
+
+/// The ring buffer of `aya-log-ebpf`, and the least size a ring buffer can have: one page.
+const LOG_MAP: &str = "AYA_LOGS";
+const LEAST_RING: u32 = 4096;
+
 /// Loads the object with the session's maps: those already pinned are taken, others made and pinned.
 ///
 /// # Errors
 /// The kernel refused a map; the message is its own.
-pub fn object(paths: &SessionPaths, live_capacity: u32) -> Result<Ebpf, DatabaseError> {
+pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnostics) -> Result<Ebpf, DatabaseError> {
     let mut loader = EbpfLoader::new();
-    loader.map_max_entries(map::LIVE, live_capacity);
+    let level: u8 = match diagnostics {
+        Diagnostics::Off => 0,
+        Diagnostics::On => u8::MAX,
+    };
+    loader.override_global(aya_log::LEVEL, &level, true);
+    if diagnostics == Diagnostics::Off {
+        loader.map_max_entries(LOG_MAP, LEAST_RING);
+    }
+    loader.map_max_entries(map::LIVE, capacities.live);
+    loader.map_max_entries(map::PAGES, capacities.pages);
+    loader.map_max_entries(map::ROWS, capacities.rows);
     for name in map::PINNED {
         loader.map_pin_path(name, paths.map(name));
     }
@@ -67,7 +111,7 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
 /// # Errors
 /// The kernel refused one.
 pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    let mut object = object(paths, 1)?;
+    let mut object = object(paths, Capacities::LEAST, Diagnostics::Off)?;
     for name in UPROBES {
         uprobe(&mut object, name)?;
     }

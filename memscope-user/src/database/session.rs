@@ -8,6 +8,8 @@ use memscope_ebpf::limits::map;
 use memscope_ebpf::live::{EntryNumber, LiveBlock};
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State};
+use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
+use memscope_ebpf::unwind::row::{Page, Row};
 
 use super::error::DatabaseError;
 use super::kernel_map::KernelMap;
@@ -17,6 +19,7 @@ use super::session_file::SessionFile;
 use super::sites::SiteTable;
 use super::tally::Tally;
 use crate::target::identity::TargetId;
+use crate::unwind::Refresh;
 
 /// An open session. Reading takes no lock: the maps are read as they are, the file is replaced whole.
 #[derive(Debug)]
@@ -32,6 +35,16 @@ pub struct Session {
     records: KernelMap<u32, SiteRecord>,
     frames: KernelMap<u32, u64>,
     counters: KernelMap<u32, u64>,
+    tables: UnwindMaps,
+}
+
+/// The maps of the unwinder.
+#[derive(Debug)]
+struct UnwindMaps {
+    mappings: KernelMap<u32, MappingTable>,
+    generation: KernelMap<u32, Generation>,
+    pages: KernelMap<u32, Page>,
+    rows: KernelMap<u32, Row>,
 }
 
 /// How often a reading that raced with a failing realloc is repeated.
@@ -62,6 +75,12 @@ impl Session {
             records: open_map(&paths, id, map::SITE_RECORDS)?,
             frames: open_map(&paths, id, map::FRAMES)?,
             counters: open_map(&paths, id, map::COUNTERS)?,
+            tables: UnwindMaps {
+                mappings: open_map(&paths, id, map::MAPPINGS)?,
+                generation: open_map(&paths, id, map::GENERATION)?,
+                pages: open_map(&paths, id, map::PAGES)?,
+                rows: open_map(&paths, id, map::ROWS)?,
+            },
             paths,
             file,
         })
@@ -85,7 +104,7 @@ impl Session {
     /// The map cannot be written.
     pub fn set_control(&self, control: Control) -> Result<(), DatabaseError> {
         self.control
-            .update(0, control)
+            .update(0, &control)
             .map_err(DatabaseError::map("write", map::CONTROL))
     }
 
@@ -149,6 +168,56 @@ impl Session {
     pub fn sites(&self) -> Result<SiteTable, DatabaseError> {
         SiteTable::read(&self.records, &self.frames, self.state()?)
             .map_err(DatabaseError::map("read", map::SITE_RECORDS))
+    }
+
+    /// The generation of the mappings that walks use; 0: none was written yet.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn generation(&self) -> Result<u64, DatabaseError> {
+        let read = self
+            .tables
+            .generation
+            .lookup(0)
+            .map_err(DatabaseError::map("read", map::GENERATION))?;
+        Ok(read.map_or(0, |generation| generation.published))
+    }
+
+    /// Writes a refresh's pages and rows behind those in use. No walk sees them before [`Session::publish`].
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn write_tables(&self, refresh: &Refresh) -> Result<(), DatabaseError> {
+        let UnwindMaps { pages, rows, .. } = &self.tables;
+        rows.write_array(refresh.first_row, &refresh.rows)
+            .map_err(DatabaseError::map("write", map::ROWS))?;
+        pages
+            .write_array(refresh.first_page, &refresh.pages)
+            .map_err(DatabaseError::map("write", map::PAGES))
+    }
+
+    /// Gives the walks a new generation of mappings: the mapping table into the buffer that no walk uses, then the switch.
+    /// The session must be locked.
+    ///
+    /// # Errors
+    /// A map cannot be written; walks then go on with the old generation.
+    pub fn publish(&self, refresh: &Refresh) -> Result<(), DatabaseError> {
+        let UnwindMaps {
+            mappings, generation, ..
+        } = &self.tables;
+        let old = self.generation()?;
+        let new = old + 1;
+        let switch = |published, writing| {
+            let value = Generation { published, writing };
+            generation
+                .update(0, &value)
+                .map_err(DatabaseError::map("write", map::GENERATION))
+        };
+        switch(old, new)?;
+        mappings
+            .update(Generation::buffer(new), &refresh.mappings)
+            .map_err(DatabaseError::map("write", map::MAPPINGS))?;
+        switch(new, new)
     }
 
     /// Forgets the open calls: none survives a stop, since its return will not be seen.

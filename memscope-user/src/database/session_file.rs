@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
 use super::folder;
+use super::load::Capacities;
 use crate::probe::plan::PlannedCall;
 use crate::symbol::SavedModule;
 use crate::target::address::BuildId;
 use crate::target::identity::TargetId;
+use crate::unwind::Layout;
 
 /// Name and version of the layout; the maps' layout is a part of it.
 pub const SCHEMA: &str = "memscope.session/v1";
@@ -31,15 +33,26 @@ pub struct SessionFile {
     pub build_id: Option<BuildId>,
     /// When the database was created.
     pub created: Moment,
-    /// Live blocks it can hold.
-    pub live_capacity: u32,
+    /// Sizes of its maps.
+    pub capacities: Capacities,
     /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
     /// last one is open whatever its end says; while it does not, a last one without end never began.
     pub runs: Vec<Run>,
-    /// What the target has mapped executable, by file.
-    pub modules: Vec<SavedModule>,
+    /// What the target had mapped executable, by generation of the mappings; the last is the present one.
+    pub generations: Vec<MappedGeneration>,
+    /// What of the unwind tables is where in the kernel's arrays.
+    pub layout: Layout,
     /// Probed functions; a call index is a position in this list.
     pub calls: Vec<PlannedCall>,
+}
+
+/// What was mapped executable while a generation was the present one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedGeneration {
+    /// Its number, as sites carry it.
+    pub number: u64,
+    /// By file.
+    pub modules: Vec<SavedModule>,
 }
 
 /// A moment on both clocks.

@@ -11,12 +11,13 @@ pub mod model;
 pub mod ndjson;
 pub mod notes;
 mod sink;
+pub mod sites;
 pub mod text;
 
 #[cfg(test)]
 mod json_tests;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
 #[cfg(test)]
 mod text_tests;
 

@@ -32,15 +32,17 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Whether both addresses are in one segment: a symbol in another one cannot be the function around an address.
-    pub(super) fn in_one_segment(&self, a: ElfAddress, b: ElfAddress) -> bool {
-        self.elf.segments().as_slice().iter().any(|segment| {
-            let holds = |x: ElfAddress| {
-                x.0.checked_sub(segment.address.0)
-                    .is_some_and(|at| at < segment.memory_size)
-            };
-            holds(a) && holds(b)
-        })
+    /// Whether both addresses are in one section, or, without sections, in one segment. A symbol elsewhere cannot be the
+    /// function around an address: blazesym lets one without a size reach as far as the next symbol, `_init` over the
+    /// whole PLT.
+    pub(super) fn in_one_piece(&self, a: ElfAddress, b: ElfAddress) -> bool {
+        let holds = |start: ElfAddress, size: u64, x: ElfAddress| x.0.checked_sub(start.0).is_some_and(|at| at < size);
+        let mut sections = self.elf.sections().iter().filter(|section| section.loaded);
+        if let Some(section) = sections.find(|section| holds(section.address, section.size, b)) {
+            return holds(section.address, section.size, a);
+        }
+        let mut segments = self.elf.segments().as_slice().iter();
+        segments.any(|segment| [a, b].iter().all(|x| holds(segment.address, segment.memory_size, *x)))
     }
 
     /// Its functions as we read them ourselves.

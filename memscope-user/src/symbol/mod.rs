@@ -24,7 +24,7 @@ mod symbolizer;
 mod vdso;
 
 #[cfg(test)]
-mod compiled_tests;
+mod tests;
 
 pub use capture::save_modules;
 pub use module_map::{Located, ModuleMap};

@@ -12,7 +12,7 @@ use crate::target::elf::{ElfError, ElfImage};
 const NESTING_LIMIT: usize = 256;
 
 /// Address ranges of all functions together; the largest browsers have some millions.
-const RANGE_LIMIT: u64 = 16 << 20;
+const RANGE_LIMIT: u64 = 8 << 20;
 
 /// Bytes of the sections that are looked through. Larger debug information of strangers is not read.
 const SIZE_LIMIT: u64 = 512 << 20;

@@ -133,14 +133,17 @@ impl Symbolizer {
             None
         };
         if let Some(symbol) = &detailed
+            && !symbol.name.is_empty()
             && (symbol.addr != 0 || symbol.size.is_some())
-            && image.in_one_segment(ElfAddress(symbol.addr), address)
+            && image.in_one_piece(ElfAddress(symbol.addr), address)
         {
             return Some(Names::new(&symbol.name, symbol.offset as u64, Some(symbol)));
         }
         // Broken debug information does not spoil the symbol table either.
         let (name, start) = match self.ask(image, address, false) {
-            Ok(symbol) => symbol.map(|symbol| (symbol.name, ElfAddress(symbol.addr)))?,
+            Ok(symbol) => symbol
+                .filter(|symbol| !symbol.name.is_empty())
+                .map(|symbol| (symbol.name, ElfAddress(symbol.addr)))?,
             Err(Unreadable) => image
                 .functions()
                 .at(address)
@@ -149,8 +152,13 @@ impl Symbolizer {
         let offset = address
             .0
             .checked_sub(start.0)
-            .filter(|_| image.in_one_segment(start, address))?;
-        Some(Names::new(&name, offset, detailed.as_ref()))
+            .filter(|_| image.in_one_piece(start, address))?;
+        // The name as the source has it, as other functions have theirs; but a piece split off goes by its own.
+        let name: &str = match &detailed {
+            Some(symbol) if !symbol.name.is_empty() && !name.contains(".cold") => &symbol.name,
+            _ => &name,
+        };
+        Some(Names::new(name, offset, detailed.as_ref()))
     }
 
     fn ask(&self, image: &Image, address: ElfAddress, debug_syms: bool) -> Result<Option<Sym<'_>>, Unreadable> {
@@ -163,7 +171,7 @@ impl Symbolizer {
             self.blazesym.symbolize_single(&source, Input::VirtOffset(address.0))
         }));
         let symbol = answer.map_err(|_| Unreadable)?.map_err(|_| Unreadable)?.into_sym();
-        Ok(symbol.filter(|symbol| !symbol.name.is_empty() && symbol.addr <= address.0))
+        Ok(symbol.filter(|symbol| symbol.addr <= address.0))
     }
 }
 
@@ -182,6 +190,7 @@ impl Names {
     /// A function's name, the address's offset in it, and what is known of lines and inlined functions.
     fn new(name: &str, offset: u64, detailed: Option<&Sym<'_>>) -> Self {
         let inlined = detailed.map_or(&[][..], |symbol| &symbol.inlined).iter().rev();
+        let inlined = inlined.filter(|function| !function.name.is_empty());
         let inlined = inlined.map(|function| (demangle(&function.name), source(function.code_info.as_ref()), true));
         let own = source(detailed.and_then(|symbol| symbol.code_info.as_deref()));
         Self {

@@ -1,0 +1,222 @@
+//! The unwinder in BPF: the walk of [`memscope_ebpf::unwind`] over the kernel's arrays, one frame a `bpf_loop` round.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{self, bpf_loop};
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::Array;
+use memscope_ebpf::limits::MAX_FRAMES;
+use memscope_ebpf::site::StackEnd;
+use memscope_ebpf::unwind::bounded::{element, element_mut};
+use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
+use memscope_ebpf::unwind::lookup::Tables;
+use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
+use memscope_ebpf::unwind::row::{Page, Row};
+use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target, Walk};
+
+/// Two buffers of mappings: see [`memscope_ebpf::unwind::mapping`].
+#[map]
+pub static MAPPINGS: Array<MappingTable> = Array::with_max_entries(2, 0);
+
+/// One [`Generation`].
+#[map]
+pub static GENERATION: Array<Generation> = Array::with_max_entries(1, 0);
+
+/// First row and number of rows of each 1 KiB of code. Sized at load.
+#[map]
+pub static PAGES: Array<Page> = Array::with_max_entries(1, 0);
+
+/// Rows of all tables. Sized at load.
+#[map]
+pub static ROWS: Array<Row> = Array::with_max_entries(1, 0);
+
+/// Return address → row.
+#[map]
+pub static RULE_CACHE: Array<CacheEntry> = Array::with_max_entries(CACHE_ENTRIES, 0);
+
+/// A stack that was unwound.
+pub struct Unwound {
+    /// Frames stored, innermost first.
+    pub frames: u32,
+    /// Why it ends.
+    pub end: u32,
+    /// [`Walk::flags`].
+    pub flags: u32,
+    /// The mappings' generation that the addresses belong to.
+    pub generation: u64,
+}
+
+/// Words of stack read at once. A user-memory read costs some 50 ns whatever its size up to this, a frame of C++ is some
+/// 100 bytes: one read serves several frames.
+const WINDOW: usize = 128;
+/// Where a window lies that holds nothing: user addresses are below 2⁶³, so none is inside.
+const NOWHERE: u64 = 1 << 63;
+
+/// Memory that a walk works in. All of its state is here and not on the stack: what lies on the stack the verifier tracks
+/// value by value, and would follow the loop once for each combination; what lies in a map it takes for unknown.
+#[repr(C)]
+pub struct WalkMemory {
+    /// Frame addresses, innermost first.
+    pub frames: [u64; MAX_FRAMES],
+    window: [u64; WINDOW],
+    walk: Walk,
+    generation: u64,
+    /// Stack address of the window's first word.
+    window_at: u64,
+    /// 1: a window could not be read; words are read one by one from there on.
+    word_by_word: u64,
+    /// The last word read outside the window.
+    word: u64,
+}
+
+/// The world of a walk: pointers to map values. The loop's callback is given its address.
+struct Kernel {
+    memory: *mut WalkMemory,
+    mappings: *const MappingTable,
+}
+
+/// Unwinds the running thread's user stack from these registers into `memory.frames`.
+///
+/// # Safety
+/// `memory` points into a map value of which the caller has exclusive use.
+#[inline(always)]
+pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
+    let mut unwound = Unwound {
+        frames: 0,
+        end: StackEnd::NoTable as u32,
+        flags: 0,
+        generation: 0,
+    };
+    let Some(state) = GENERATION.get_ptr(0) else {
+        return unwound;
+    };
+    // SAFETY: an element of an array, which the user side writes word by word.
+    let began = unsafe { (&raw const (*state).published).read_volatile() };
+    let Some(mappings) = MAPPINGS.get_ptr(Generation::buffer(began)) else {
+        return unwound;
+    };
+    // SAFETY: the caller lends the memory.
+    unsafe {
+        (*memory).walk = Walk::begin(registers);
+        (*memory).generation = began;
+        (*memory).window_at = NOWHERE;
+        (*memory).word_by_word = 0;
+    }
+    let mut kernel = Kernel { memory, mappings };
+    // SAFETY: the callback has the signature the helper calls, and its context outlives the call.
+    let walk = unsafe {
+        bpf_loop(
+            MAX_STEPS,
+            one_frame as *const () as *mut c_void,
+            (&raw mut kernel).cast(),
+            0,
+        );
+        &(*memory).walk
+    };
+    unwound.frames = walk.frames;
+    unwound.end = walk.end;
+    unwound.flags = walk.flags;
+    unwound.generation = began;
+    // SAFETY: as above.
+    if Generation::overtook(unsafe { (&raw const (*state).writing).read_volatile() }, began) {
+        unwound.frames = 0;
+        unwound.end = StackEnd::Busy as u32;
+    }
+    unwound
+}
+
+/// The callback: 0 goes on, 1 ends the loop.
+unsafe extern "C" fn one_frame(_round: u64, context: *mut c_void) -> i64 {
+    // SAFETY: `unwind` passes its own Kernel, which nothing else holds while the helper runs. The walk is part of the memory
+    // that the kernel points to, but no method of Kernel touches it.
+    let (walk, kernel) = unsafe {
+        let kernel = &mut *context.cast::<Kernel>();
+        (&mut (*kernel.memory).walk, kernel)
+    };
+    match walk.step(kernel) {
+        Progress::Continue => 0,
+        Progress::Ended => 1,
+    }
+}
+
+impl Kernel {
+    /// Moves the window to an address, and reads its first word into `self.word`. Not inlined: the verifier would follow it
+    /// once for each of the walk's reads.
+    #[inline(never)]
+    fn read_outside_window(&mut self, address: u64) -> bool {
+        // SAFETY: the caller of `unwind` lends the memory; the helper writes what it is told to and checks user addresses.
+        unsafe {
+            let memory = self.memory;
+            if (*memory).word_by_word == 0 {
+                let window = (&raw mut (*memory).window).cast::<c_void>();
+                let failed = generated::bpf_probe_read_user(window, (WINDOW * 8) as u32, address as *const c_void);
+                if failed == 0 {
+                    (*memory).window_at = address;
+                    (*memory).word = (*memory).window[0];
+                    return true;
+                }
+                // The end of the stack is near, or memory that is not there.
+                (*memory).window_at = NOWHERE;
+                (*memory).word_by_word = 1;
+            }
+            let word = (&raw mut (*memory).word).cast::<c_void>();
+            generated::bpf_probe_read_user(word, size_of::<u64>() as u32, address as *const c_void) == 0
+        }
+    }
+}
+
+impl Tables for Kernel {
+    #[inline(always)]
+    fn mapping(&self, address: u64) -> Option<&MappingEntry> {
+        // SAFETY: an element of MAPPINGS; if it is rewritten meanwhile, `unwind` finds out and drops the stack.
+        unsafe { &*self.mappings }.find(address)
+    }
+
+    #[inline(always)]
+    fn page(&self, index: u32) -> Option<Page> {
+        PAGES.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn row(&self, index: u32) -> Option<Row> {
+        ROWS.get(index).copied()
+    }
+}
+
+impl Target for Kernel {
+    #[inline(always)]
+    fn read_word(&mut self, address: u64) -> Option<u64> {
+        // SAFETY: the caller of `unwind` lends the memory for the length of the walk.
+        unsafe {
+            let memory = self.memory;
+            let offset = address.wrapping_sub((*memory).window_at);
+            if offset < (WINDOW * 8) as u64 && offset & 7 == 0 {
+                return Some(*element(&(*memory).window, (offset >> 3) as u32));
+            }
+            self.read_outside_window(address).then(|| (*memory).word)
+        }
+    }
+
+    #[inline(always)]
+    fn cache_entry(&self, index: u32) -> Option<&CacheEntry> {
+        RULE_CACHE.get(index)
+    }
+
+    #[inline(always)]
+    fn generation(&self) -> u64 {
+        // SAFETY: as in read_word.
+        unsafe { (*self.memory).generation }
+    }
+
+    /// Only the outermost probed call of a thread is unwound from, so no trampoline of ours lies on its stack.
+    #[inline(always)]
+    fn original_return(&self, _slot: u64) -> Option<u64> {
+        None
+    }
+
+    #[inline(always)]
+    fn record(&mut self, index: u32, address: u64) {
+        // SAFETY: the caller of `unwind` lends the array for the length of the walk.
+        *element_mut(unsafe { &mut (*self.memory).frames }, index) = address;
+    }
+}

@@ -1,0 +1,107 @@
+//! The model by site: what each call stack allocated, freed, and still holds. What verdicts, exports and comparisons take.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::model::{Collection, Gap, SiteId, Stack, TargetDescription};
+
+/// Blocks and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes asked for.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Adds blocks and bytes.
+    pub fn add(&mut self, blocks: u64, bytes: u64) {
+        self.blocks += blocks;
+        self.bytes += bytes;
+    }
+}
+
+/// One site's figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFigures {
+    /// Which site.
+    pub id: SiteId,
+    /// Its call stack, named.
+    pub stack: Stack,
+    /// Allocated since the database was created.
+    pub allocated: Amount,
+    /// Of these, freed.
+    pub freed: Amount,
+    /// Of these, alive now.
+    pub live: Amount,
+    /// Birth times of what is alive: blocks and bytes in [`BIRTH_BINS`] equal bins over [`SitesReport::window`].
+    pub births: Vec<Amount>,
+    /// Milliseconds since the oldest live block was born; `None` when none lives.
+    pub oldest_ms: Option<u64>,
+    /// Milliseconds since the youngest live block was born; `None` when none lives.
+    pub youngest_ms: Option<u64>,
+}
+
+impl SiteFigures {
+    /// A site of which nothing is known yet.
+    #[must_use]
+    pub fn empty(id: SiteId, stack: Stack) -> Self {
+        Self {
+            id,
+            stack,
+            allocated: Amount::default(),
+            freed: Amount::default(),
+            live: Amount::default(),
+            births: vec![Amount::default(); BIRTH_BINS],
+            oldest_ms: None,
+            youngest_ms: None,
+        }
+    }
+}
+
+/// Bins of a birth-time histogram.
+pub const BIRTH_BINS: usize = 32;
+
+/// A database by site.
+#[derive(Clone, Debug)]
+pub struct SitesReport {
+    /// The target.
+    pub target: TargetDescription,
+    /// Its collection.
+    pub collection: Collection,
+    /// When it was read: seconds since the Unix epoch.
+    pub at_unix_s: u64,
+    /// The same moment, milliseconds of CLOCK_MONOTONIC.
+    pub at_monotonic_ms: u64,
+    /// The time the birth histograms cover, milliseconds of CLOCK_MONOTONIC: from the first start of collection to the
+    /// moment of reading, or to the end of collection.
+    pub window: Range<u64>,
+    /// Every site that allocated anything, by bytes alive, then by id.
+    pub sites: Vec<SiteFigures>,
+    /// Times in which collection was stopped.
+    pub gaps: Vec<Gap>,
+    /// Every counter that is not zero, by its key.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Losses by reason, only those that are not zero.
+    pub losses: BTreeMap<&'static str, u64>,
+    /// Further lines for the reader.
+    pub notes: Vec<String>,
+}
+
+impl SitesReport {
+    /// Length of the window, milliseconds.
+    #[must_use]
+    pub fn window_ms(&self) -> u64 {
+        self.window.end.saturating_sub(self.window.start)
+    }
+
+    /// All sites together.
+    #[must_use]
+    pub fn total_live(&self) -> Amount {
+        self.sites.iter().fold(Amount::default(), |sum, site| Amount {
+            blocks: sum.blocks + site.live.blocks,
+            bytes: sum.bytes + site.live.bytes,
+        })
+    }
+}
