@@ -6,11 +6,8 @@ mod console;
 mod diagnostics;
 pub mod diff;
 mod doctor;
-<<<<<<< HEAD
-mod floor;
-=======
 pub mod export;
->>>>>>> main
+mod floor;
 mod lifecycle;
 pub mod merge;
 mod os;
