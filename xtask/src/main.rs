@@ -3,6 +3,7 @@
 mod build;
 mod debian;
 mod demo;
+mod manual;
 mod packages;
 mod process;
 mod services;
@@ -12,6 +13,7 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use manual::Manual;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -22,6 +24,8 @@ usage: cargo xtask COMMAND
                           --all adds the heavy suites, NAMEs select tests (and leave out format and lints)
   demo [--pid PID] [--wait SECONDS]
                           set-up, build, then trace a small C program that loses memory, or a process of yours
+  man                     write the man pages to target/man
+  completions             write completions for bash, zsh and fish to target/completions
 ";
 
 fn main() -> ExitCode {
@@ -42,6 +46,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ["setup", "--tests"] => setup::everything().map(|_| ExitCode::SUCCESS),
         ["build"] => build::memscope().map(|_| ExitCode::SUCCESS),
         ["test", rest @ ..] => test::run(&test::Selection::parse(rest)?),
+        ["man"] => manual::generate(Manual::ManPages).map(|_| ExitCode::SUCCESS),
+        ["completions"] => manual::generate(Manual::Completions).map(|_| ExitCode::SUCCESS),
         ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

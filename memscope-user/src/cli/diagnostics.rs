@@ -36,7 +36,7 @@ pub async fn pass_on(object: &mut Ebpf) {
         Ok(logger) => logger,
         Err(error) => return complain(&error),
     };
-    let mut logger = match AsyncFd::register(logger) {
+    let mut logger = match AsyncFd::new(logger) {
         Ok(logger) => logger,
         Err(error) => return complain(&error),
     };
