@@ -2,16 +2,18 @@
 
 pub mod arguments;
 mod attach;
+mod console;
 mod diagnostics;
 pub mod diff;
 mod doctor;
 pub mod export;
 mod lifecycle;
 pub mod merge;
+mod os;
 pub mod output;
-mod print;
+pub(crate) mod print;
 pub mod run;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
 pub mod suppress;
 mod trace;

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use clap::Parser as _;
 
 use super::arguments::{Arguments, Command};
-use super::{attach, lifecycle, print, show, trace};
+use super::{attach, console, lifecycle, os, print, show, trace};
 use crate::collection::error::CollectionError;
 use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::export::file::FileError;
 use crate::host::privilege::Privileges;
+use crate::os::OsError;
 use crate::report;
 use crate::target::process::TargetError;
 
@@ -21,6 +22,9 @@ pub enum CommandError {
     /// A step failed.
     #[error(transparent)]
     Collection(#[from] CollectionError),
+    /// An OS key.
+    #[error(transparent)]
+    Os(#[from] OsError),
     /// Standard output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -60,6 +64,7 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Os(error) => error.exit_code(),
             Self::Collection(error) => error.exit_code(),
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
@@ -112,8 +117,12 @@ pub fn complain(error: &dyn std::error::Error) {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let verbose = arguments.verbose > 0;
-    if let Command::Doctor(doctor) = &arguments.command {
-        return super::doctor::run(doctor);
+    // These look at what each user may look at, and say what the rest would need.
+    match &arguments.command {
+        Command::Doctor(doctor) => return super::doctor::run(doctor),
+        Command::Console(console) => return console::run(console),
+        Command::Os(os) => return os::run(os),
+        _ => {}
     }
     match &arguments.command {
         // Saved reports are read by anybody.
@@ -141,5 +150,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
+        Command::Console(console) => console::run(console),
+        Command::Os(os) => os::run(os),
     }
 }
