@@ -4,11 +4,8 @@ pub mod arguments;
 mod attach;
 mod diagnostics;
 mod doctor;
-<<<<<<< HEAD
 mod floor;
-=======
 pub mod export;
->>>>>>> main
 mod lifecycle;
 pub mod output;
 mod print;
