@@ -15,6 +15,7 @@ use crate::database::session_file::Moment;
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::export::{self, Exported, ProfileFormat, prom};
+use crate::symbol::SavedModule;
 use crate::target::identity::TargetId;
 
 /// `export`.
@@ -103,7 +104,7 @@ pub fn profiles(
         let report = read_sites(&session)?;
         let database = Exported {
             report: &report,
-            modules: &session.file.modules,
+            modules: present_modules(&session),
         };
         let name = output::file_name(&report.target, format.extension());
         output.write(&name, format.is_binary(), |out| export::write(format, database, out))?;
@@ -135,4 +136,10 @@ fn metrics(roots: &Roots, ids: &[TargetId], output: &OutputArguments) -> Result<
     let write = |out: &mut dyn io::Write| prom::write(host, out);
     output.write(&output::host_file_name("prom"), false, write)?;
     Ok(failed)
+}
+
+/// What the target has mapped now; frames of mappings that are gone are known by their modules' names.
+pub(super) fn present_modules(session: &Session) -> &[SavedModule] {
+    let last = session.file.generations.last();
+    last.map_or(&[], |generation| &generation.modules)
 }

@@ -238,7 +238,10 @@ impl<'a> Builder<'a> {
     }
 
     fn mapping_of(&mut self, frame: &Frame) -> u64 {
-        if let Some((module, segment)) = self.locate(frame.address) {
+        if let Some((module, segment)) = self.locate(frame.address)
+            // Another module may have been mapped there before or since.
+            && self.modules[module].name() == frame.module
+        {
             return self.saved_mapping(module, segment);
         }
         if frame.module.is_empty() {
