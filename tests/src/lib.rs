@@ -13,6 +13,7 @@ pub mod session;
 pub mod state_dirs;
 pub mod stepper;
 pub mod target;
+pub mod terminal;
 pub mod text;
 pub mod traced;
 pub mod workload;

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::diff::DiffArguments;
+use super::export::ExportArguments;
+use super::merge::MergeArguments;
+use super::suppress::SuppressArguments;
 use crate::age::Age;
+use crate::os::Key;
 
 /// Finds memory leaks of a running process from outside: which calls took memory and never gave it back.
 #[derive(Debug, Parser)]
@@ -45,12 +50,27 @@ pub enum Command {
     Stats(ShowArguments),
     /// The databases on this host
     List(ListArguments),
+    /// Profiles, flame graphs and metrics for other tools
+    Export(ExportArguments),
+    /// What changed between two saved reports, or since one
+    Diff(DiffArguments),
+    /// The saved reports of many hosts in one
+    Merge(MergeArguments),
+    /// Take a known site off the list of suspects
+    Suppress(SuppressArguments),
     /// In the foreground: attach, wait, print, detach
     Trace(TraceArguments),
     /// Remove the databases of targets that have ended
     Gc(GcArguments),
     /// What this kernel, this user and a target support, item by item
     Doctor(DoctorArguments),
+    /// The menu and keys of old; from a pipe, a script of them
+    Console(ConsoleArguments),
+    /// One of the console's OS keys, once
+    Os(OsArguments),
+    /// Attach programs that do nothing, until standard input ends
+    #[command(hide = true)]
+    Floor(FloorArguments),
 }
 
 /// Processes by what they are.
@@ -220,4 +240,33 @@ pub struct GcArguments {
 pub struct DoctorArguments {
     /// Process id
     pub target: Option<u32>,
+}
+
+/// `console`.
+#[derive(Debug, Args)]
+pub struct ConsoleArguments {
+    /// Process id, or command name of the only process that has it
+    pub target: Option<String>,
+}
+
+/// `os`.
+#[derive(Debug, Args)]
+pub struct OsArguments {
+    /// c C f z H i I m M Q s t w y
+    pub key: Key,
+    /// Process id, or command name of the only process that has it
+    pub target: String,
+    /// Thread id, for I and t; otherwise the main thread
+    #[arg(value_name = "TASK")]
+    pub tid: Option<u32>,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `floor`.
+#[derive(Debug, Args)]
+pub struct FloorArguments {
+    /// Process id
+    pub pid: u32,
 }

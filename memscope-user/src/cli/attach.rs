@@ -7,6 +7,7 @@ use super::run::{CommandError, complain};
 use super::select;
 use crate::collection::steps::{self, Attached, Settings};
 use crate::collection::survey::Survey;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::report::model::CollectionState;
@@ -33,8 +34,15 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
     super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
     let mut failures = Vec::new();
     for target in &targets {
-        if let Err(error) = one(&roots, target, Settings::from(&arguments.settings), verbose) {
-            failures.push(error);
+        match one(
+            &roots,
+            target,
+            Settings::from(&arguments.settings),
+            Diagnostics::Off,
+            verbose,
+        ) {
+            Ok(_) => {}
+            Err(error) => failures.push(error),
         }
     }
     let mut failures = failures.into_iter();
@@ -51,12 +59,20 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
 ///
 /// # Errors
 /// It cannot be attached.
-pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) -> Result<(), CommandError> {
+pub fn one(
+    roots: &Roots,
+    target: &Target,
+    settings: Settings,
+    diagnostics: Diagnostics,
+    verbose: bool,
+) -> Result<Attached, CommandError> {
+    let attached = steps::attach(roots, target, settings, diagnostics)?;
     let mut stderr = io::stderr().lock();
-    match steps::attach(roots, target, settings)? {
-        Attached::Started(survey) => {
+    match &attached {
+        Attached::Started(started) => {
+            let survey = &started.survey;
             if verbose {
-                describe(&survey, &mut stderr)?;
+                describe(survey, &mut stderr)?;
             }
             writeln!(stderr, "Creating Memory Scope database")?;
             writeln!(stderr, "Memory scope data collection started")?;
@@ -67,7 +83,7 @@ pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) ->
                 target.id.pid,
                 crate::report::Escaped(&name),
                 survey.calls.len(),
-                allocators(&survey)
+                allocators(survey)
             )?;
         }
         Attached::AlreadyRunning => writeln!(
@@ -77,7 +93,7 @@ pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) ->
             CollectionState::Collecting.text()
         )?,
     }
-    Ok(())
+    Ok(attached)
 }
 
 fn allocators(survey: &Survey) -> String {

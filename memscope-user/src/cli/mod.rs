@@ -2,10 +2,19 @@
 
 pub mod arguments;
 mod attach;
+mod console;
+mod diagnostics;
+pub mod diff;
 mod doctor;
+pub mod export;
+mod floor;
 mod lifecycle;
-mod print;
+pub mod merge;
+mod os;
+pub mod output;
+pub(crate) mod print;
 pub mod run;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
+pub mod suppress;
 mod trace;

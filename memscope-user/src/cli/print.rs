@@ -2,6 +2,8 @@
 
 use std::io::{self, BufWriter, Write};
 
+use memscope_ebpf::live::EntryNumber;
+
 use super::arguments::{EntriesArguments, Format, PrintArguments, Sort};
 use super::run::CommandError;
 use super::select;
@@ -105,6 +107,8 @@ impl From<&EntriesArguments> for Choice {
             age: arguments.age,
             order,
             limit: arguments.limit,
+            after: EntryNumber(0),
+            up_to: EntryNumber(u64::MAX),
         }
     }
 }
@@ -145,7 +149,8 @@ pub fn print(roots: &Roots, ids: &[TargetId], entries: &EntriesArguments) -> Res
     Ok(judgement)
 }
 
-fn warn_of_youth(report: &DatabaseReport) {
+/// Says on stderr that a collection has run too briefly to say much.
+pub(crate) fn warn_of_youth(report: &DatabaseReport) {
     if report.collection.seconds < YOUNG_S && report.collection.state == CollectionState::Collecting {
         let _ = writeln!(
             io::stderr(),

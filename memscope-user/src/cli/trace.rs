@@ -10,7 +10,8 @@ use super::arguments::{EntriesArguments, TraceArguments};
 use super::run::{CommandError, complain};
 use super::{attach, print};
 use crate::age::Age;
-use crate::collection::steps::{self, Settings};
+use crate::collection::steps::{self, Attached, Settings};
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::target::identity::Pid;
@@ -44,13 +45,21 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         }
     };
     let had_database = roots.session(target.id).file().exists();
-    attach::one(&roots, &target, Settings::from(&arguments.settings), verbose)?;
+    let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
+    let attached = attach::one(
+        &roots,
+        &target,
+        Settings::from(&arguments.settings),
+        diagnostics,
+        verbose,
+    )?;
     let deadline = arguments.duration.map(Age::duration);
     tokio::select! {
         () = end_of(&target) => {}
         () = sleep_for(deadline) => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = told(attached, diagnostics) => {}
     }
     let entries = EntriesArguments {
         age: arguments.age,
@@ -68,6 +77,14 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         let _ = child.try_wait();
     }
     printed.map(|_| ExitCode::Success)
+}
+
+/// Passes on what the programs log; never ends.
+async fn told(attached: Attached, diagnostics: Diagnostics) {
+    if let (Attached::Started(mut started), Diagnostics::On) = (attached, diagnostics) {
+        super::diagnostics::pass_on(&mut started.object).await;
+    }
+    std::future::pending().await
 }
 
 fn start_command(command: &[OsString]) -> Result<Child, CommandError> {

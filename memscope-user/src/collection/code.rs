@@ -82,9 +82,10 @@ impl Code {
             .modules
             .iter()
             .find(|module| module.segments.iter().any(|segment| segment.start == mapping.start));
-        match saved.and_then(|module| Some((module.build_id.as_ref().map(|id| id.as_hex().to_owned()), module.file))) {
-            Some((Some(build_id), _)) => CodeSource::Image(build_id),
-            Some((None, Some(stamp))) => CodeSource::Image(stamp_key(&stamp)),
+        let Some(module) = saved else { return CodeSource::Bare };
+        match (&module.build_id, &module.file) {
+            (Some(build_id), _) => CodeSource::Image(build_id.as_hex().to_owned()),
+            (None, Some(stamp)) => CodeSource::Image(stamp_key(stamp)),
             _ => CodeSource::Bare,
         }
     }

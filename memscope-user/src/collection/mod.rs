@@ -2,7 +2,9 @@
 
 pub mod code;
 pub mod error;
+mod naming;
 pub mod reading;
+pub mod site_reading;
 pub mod status;
 pub mod steps;
 pub mod survey;

@@ -10,6 +10,7 @@ use super::clock::TimeOfDay;
 use super::model::{
     Collection, CollectionState, DatabaseReport, Entry, Frame, SiteId, SourceLine, Stack, TargetDescription,
 };
+use super::sites::SitesReport;
 use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
 use crate::target::identity::{Pid, StartTime, TargetId};
 
@@ -185,4 +186,38 @@ pub fn everything() -> DatabaseReport {
     report.losses = BTreeMap::from([("live_full", 12), ("missed_free", 3)]);
     report.notes = vec!["2 of 3 stacks are incomplete\nreally".to_owned()];
     report
+}
+
+/// A database by site, without any, that has collected for so many milliseconds.
+pub fn sites_report(window_ms: u64) -> SitesReport {
+    let database = empty(1234, "gateway");
+    SitesReport {
+        target: database.target,
+        collection: Collection {
+            seconds: window_ms / 1000,
+            ..database.collection
+        },
+        at_unix_s: 1_700_000_000 + window_ms / 1000,
+        at_monotonic_ms: 5_000_000 + window_ms,
+        window: 5_000_000..5_000_000 + window_ms,
+        sites: Vec::new(),
+        gaps: Vec::new(),
+        events: BTreeMap::new(),
+        losses: BTreeMap::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// malloc, called by a function, called by main.
+pub fn site_stack(function: &str) -> Stack {
+    let malloc = Frame {
+        module: "libc.so.6".to_owned(),
+        ..frame(0x7f00_0000_1000, "malloc", 0)
+    };
+    let frames = vec![
+        malloc,
+        at_line(frame(0x40_1234, function, 0x24), "src/gateway.c", Some(118)),
+        frame(0x40_2000, "main", 0x44),
+    ];
+    stack(frames, StackEnd::Outermost)
 }
