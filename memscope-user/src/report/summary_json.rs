@@ -53,7 +53,15 @@ pub fn write_lines(out: &mut dyn io::Write, summary: &Summary, selection: &Selec
     let pid = summary.report.target.id.pid.0;
     let mut line = |r#type, part: &dyn erased::Part| -> io::Result<()> {
         let value = part.value()?;
-        serde_json::to_writer(&mut *out, &Line { schema: NAME, r#type, pid, part: &value })?;
+        serde_json::to_writer(
+            &mut *out,
+            &Line {
+                schema: NAME,
+                r#type,
+                pid,
+                part: &value,
+            },
+        )?;
         writeln!(out)
     };
     line("report", &DatabasePart::of(summary, selection, None))?;

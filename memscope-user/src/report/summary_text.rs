@@ -78,7 +78,11 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     }
     if let Some(share) = summary.whole_stacks() {
         // Rounded down: 100 % is said of all only.
-        write!(out, "; {:.1} % of blocks have whole stacks", (share * 1000.0).floor() / 10.0)?;
+        write!(
+            out,
+            "; {:.1} % of blocks have whole stacks",
+            (share * 1000.0).floor() / 10.0
+        )?;
     }
     writeln!(out)?;
     let unseen = event("free_unknown");
@@ -133,7 +137,12 @@ fn sites(out: &mut dyn io::Write, summary: &Summary, selection: &Selection) -> i
         let whole = verdict == Verdict::Leaking || selection.site.is_some();
         if !whole {
             let bytes: u64 = of_verdict.iter().map(|row| row.figures.live.bytes).sum();
-            writeln!(out, "{verdict}: {} sites, {}", Count(of_verdict.len() as u64), Bytes(bytes))?;
+            writeln!(
+                out,
+                "{verdict}: {} sites, {}",
+                Count(of_verdict.len() as u64),
+                Bytes(bytes)
+            )?;
         }
         for row in of_verdict.iter().take(top) {
             if whole {
@@ -202,7 +211,11 @@ fn suspect(out: &mut dyn io::Write, row: &Row<'_>, every_frame: bool) -> io::Res
         Seconds(figures.oldest_ms.unwrap_or(0) / 1000)
     )?;
     let births: Vec<u64> = figures.births.iter().map(|bin| bin.blocks).collect();
-    writeln!(out, "    births   [{}] alive, by birth: start to now", sparkline(&births))?;
+    writeln!(
+        out,
+        "    births   [{}] alive, by birth: start to now",
+        sparkline(&births)
+    )?;
     frames(out, &figures.stack, every_frame)
 }
 
@@ -262,7 +275,10 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let report = &summary.report;
     let pid = report.target.id.pid;
     let all = summary.rows(&Selection::default());
-    let leaking: Vec<&Row<'_>> = all.iter().filter(|row| row.judgement.verdict == Verdict::Leaking).collect();
+    let leaking: Vec<&Row<'_>> = all
+        .iter()
+        .filter(|row| row.judgement.verdict == Verdict::Leaking)
+        .collect();
     let live = report.total_live();
     let verdict = match &summary.judged.overall {
         Overall::Suspects => {
@@ -296,6 +312,9 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             first.figures.id.0
         ),
         (None, Overall::Clean) => Ok(()),
-        (None, _) => writeln!(out, "next: memscope report {pid}   (again, later: growth between reports is evidence)"),
+        (None, _) => writeln!(
+            out,
+            "next: memscope report {pid}   (again, later: growth between reports is evidence)"
+        ),
     }
 }
