@@ -68,6 +68,9 @@ pub enum Command {
     Console(ConsoleArguments),
     /// One of the console's OS keys, once
     Os(OsArguments),
+    /// Attach programs that do nothing, until standard input ends
+    #[command(hide = true)]
+    Floor(FloorArguments),
 }
 
 /// Processes by what they are.
@@ -259,4 +262,11 @@ pub struct OsArguments {
     /// Rendering
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// `floor`.
+#[derive(Debug, Args)]
+pub struct FloorArguments {
+    /// Process id
+    pub pid: u32,
 }

@@ -114,11 +114,7 @@ fn now(before: &SavedReport, pids: &[u32]) -> Result<SavedReport, CommandError> 
         select::databases(&roots, &named)?
     };
     let age_s = before.databases.first().map_or(0, |database| database.age_s);
-    let choice = Choice {
-        age: Age::from_seconds(age_s),
-        order: Order::Age,
-        limit: None,
-    };
+    let choice = Choice::of_age(Age::from_seconds(age_s), Order::Age);
     let mut databases = Vec::new();
     for id in ids {
         let session = Session::open(&roots, id)?;

@@ -7,6 +7,7 @@ mod diagnostics;
 pub mod diff;
 mod doctor;
 pub mod export;
+mod floor;
 mod lifecycle;
 pub mod merge;
 mod os;

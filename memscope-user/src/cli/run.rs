@@ -149,5 +149,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Doctor(doctor) => super::doctor::run(doctor),
         Command::Console(console) => console::run(console),
         Command::Os(os) => os::run(os),
+        Command::Floor(floor) => super::floor::run(floor),
     }
 }

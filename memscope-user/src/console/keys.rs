@@ -106,11 +106,7 @@ pub fn print(roots: &Roots, id: TargetId, age: Age, age_is_shown: bool, out: &mu
         }
         Err(error) => return Err(error.into()),
     };
-    let choice = Choice {
-        age,
-        order: Order::Age,
-        limit: None,
-    };
+    let choice = Choice::of_age(age, Order::Age);
     let read = reading::read(&session, choice)?;
     warn_of_youth(&read);
     report.database(&read)?;

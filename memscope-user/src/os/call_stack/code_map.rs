@@ -5,15 +5,13 @@ use std::cell::OnceCell;
 use super::frame_info::{Caller, FrameInfo};
 use super::registers::Registers;
 use super::walk::WalkEnd;
-use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
-use crate::target::elf::{ElfImage, ImageBytes as _};
+use crate::target::address::{ElfAddress, RuntimeAddress};
+use crate::target::elf::ElfImage;
 use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
 use crate::target::mapping::Mapping;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
-/// The longest image that is read whole, for want of section headers.
-const LONGEST_IMAGE: u64 = 1 << 30;
 /// No kernel's vDSO is nearly as long.
 const MAX_VDSO: u64 = 1 << 16;
 
