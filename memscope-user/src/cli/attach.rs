@@ -5,10 +5,15 @@ use std::io::{self, Write};
 use super::arguments::{AttachArguments, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use crate::collection::memory_use::resident;
+use crate::collection::site_reading::read_moment;
 use crate::collection::steps::{self, Attached, Settings};
 use crate::collection::survey::Survey;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
+use crate::database::session::Session;
 use crate::exit::ExitCode;
+use crate::history;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
@@ -33,8 +38,15 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
     super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
     let mut failures = Vec::new();
     for target in &targets {
-        if let Err(error) = one(&roots, target, Settings::from(&arguments.settings), verbose) {
-            failures.push(error);
+        match one(
+            &roots,
+            target,
+            Settings::from(&arguments.settings),
+            Diagnostics::Off,
+            verbose,
+        ) {
+            Ok(_) => {}
+            Err(error) => failures.push(error),
         }
     }
     let mut failures = failures.into_iter();
@@ -51,13 +63,22 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
 ///
 /// # Errors
 /// It cannot be attached.
-pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) -> Result<(), CommandError> {
+pub fn one(
+    roots: &Roots,
+    target: &Target,
+    settings: Settings,
+    diagnostics: Diagnostics,
+    verbose: bool,
+) -> Result<Attached, CommandError> {
+    let attached = steps::attach(roots, target, settings, diagnostics)?;
     let mut stderr = io::stderr().lock();
-    match steps::attach(roots, target, settings)? {
-        Attached::Started(survey) => {
+    match &attached {
+        Attached::Started(started) => {
+            let survey = &started.survey;
             if verbose {
-                describe(&survey, &mut stderr)?;
+                describe(survey, &mut stderr)?;
             }
+            remember(roots, target);
             writeln!(stderr, "Creating Memory Scope database")?;
             writeln!(stderr, "Memory scope data collection started")?;
             let name = target.comm().unwrap_or_default();
@@ -67,7 +88,7 @@ pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) ->
                 target.id.pid,
                 crate::report::Escaped(&name),
                 survey.calls.len(),
-                allocators(&survey)
+                allocators(survey)
             )?;
         }
         Attached::AlreadyRunning => writeln!(
@@ -77,7 +98,21 @@ pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) ->
             CollectionState::Collecting.text()
         )?,
     }
-    Ok(())
+    Ok(attached)
+}
+
+/// Keeps what the target's memory is now: later reports tell its growth from here. Not worth failing for.
+fn remember(roots: &Roots, target: &Target) {
+    let snapshot = Session::open(roots, target.id)
+        .map_err(CommandError::from)
+        .and_then(|session| {
+            let mut snapshot = read_moment(&session)?;
+            snapshot.resident = resident(target);
+            Ok(history::store::save(&session.paths, &snapshot)?)
+        });
+    if let Err(error) = snapshot {
+        complain(&error);
+    }
 }
 
 fn allocators(survey: &Survey) -> String {

@@ -9,6 +9,7 @@ use crate::collection::error::CollectionError;
 use crate::collection::steps::{self, Settings};
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
@@ -36,9 +37,9 @@ pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
 pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for target in select::processes(arguments)? {
-        let survey = steps::start(&roots, &target)?;
+        let started = steps::start(&roots, &target, Diagnostics::Off)?;
         if verbose {
-            attach::describe(&survey, &mut io::stderr().lock())?;
+            attach::describe(&started.survey, &mut io::stderr().lock())?;
         }
         say("Memory scope data collection started")?;
     }

@@ -2,10 +2,20 @@
 
 pub mod arguments;
 mod attach;
+mod check;
+mod console;
+mod diagnostics;
 mod doctor;
+pub mod export;
 mod lifecycle;
-mod print;
+mod mark;
+mod os;
+pub mod output;
+pub(crate) mod print;
+mod report;
 pub mod run;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
+mod summarize;
 mod trace;
+pub mod verdict_arguments;

@@ -1,13 +1,9 @@
 //! From a session to the report's model: blocks selected and ordered, each site named once.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
-use std::sync::Arc;
 
 use memscope_ebpf::counter::Weight;
-use memscope_ebpf::live::SiteIndex;
-use memscope_ebpf::site::{SiteRecord, StackEnd};
+use memscope_ebpf::live::EntryNumber;
 
 use super::error::CollectionError;
 use super::naming::Naming;
@@ -17,13 +13,7 @@ use crate::age::Age;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
-use crate::database::session_file::Moment;
-use crate::database::sites::{RawSite, SiteTable};
-use crate::report::model::{CollectionState, DatabaseReport, Entry, Frame, SiteId, Stack};
-use crate::report::sites::{Amount, BIRTH_BINS, SiteFigures, SitesReport};
-use crate::symbol::{FrameIdentity, Symbolizer, site_id};
-use crate::target::identity::Pid;
-use crate::target::process::Target;
+use crate::report::model::{CollectionState, DatabaseReport, Entry};
 
 /// Order of the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
 
+use aya::Ebpf;
 use memscope_ebpf::state::Control;
 
 use super::code::{self, Code};
@@ -7,6 +8,7 @@ use super::error::CollectionError;
 use super::status;
 use super::survey::{Survey, survey};
 use crate::database::error::DatabaseError;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::session_file::{Moment, Run, SCHEMA, SessionFile};
@@ -23,10 +25,18 @@ pub struct Settings {
     pub live_capacity: u32,
 }
 
+/// A collection that has been started.
+pub struct Started {
+    /// What was found in the target.
+    pub survey: Survey,
+    /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
+    pub object: Ebpf,
+}
+
 /// What an attach came to.
 pub enum Attached {
     /// Collection started.
-    Started(Box<Survey>),
+    Started(Box<Started>),
     /// It was running.
     AlreadyRunning,
 }
@@ -59,7 +69,7 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
     folder::make_private(&paths.bpf)?;
     let code = Code::of(target, |_| false)?;
     let capacities = code.capacities(settings.live_capacity);
-    drop(load::object(&paths, capacities)?);
+    drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
     let build_id = code
         .modules
@@ -93,7 +103,7 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
 ///
 /// # Errors
 /// No database; it runs already; no allocator found; the kernel refused a probe, and then none stays.
-pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> {
+pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result<Started, CollectionError> {
     require_host()?;
     let paths = roots.session(target.id);
     let _lock = store::lock_existing(&paths, target.id)?;
@@ -107,14 +117,23 @@ pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> 
     survey.require_allocator(target)?;
     links::detach(&paths)?;
     session.forget_open_calls()?;
-    let outcome = attach_probes(&mut session, target, &survey);
+    let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
         let _ = links::detach(&paths);
+        // Whatever the kernel refused a process that is no more, its end is the reason.
+        if !target.is_alive() {
+            return Err(TargetError::Ended(target.id.pid).into());
+        }
     }
-    outcome.map(|()| survey)
+    outcome.map(|object| Started { survey, object })
 }
 
-fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Result<(), CollectionError> {
+fn attach_probes(
+    session: &mut Session,
+    target: &Target,
+    survey: &Survey,
+    diagnostics: Diagnostics,
+) -> Result<Ebpf, CollectionError> {
     let ended = || TargetError::Ended(target.id.pid);
     let thread = target.live_thread().ok_or_else(ended)?;
     let control = Control {
@@ -128,7 +147,7 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     session.file.runs.retain(|run| run.to.is_some());
     session.file.calls.clone_from(&survey.calls);
     code::refresh(session, target)?;
-    let mut object = load::object(&session.paths, session.file.capacities)?;
+    let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
     attach::attach(&mut object, &session.paths, thread, &survey.calls, &survey.module_paths)?;
     session.file.runs.push(Run {
         from: Moment::now(),
@@ -146,7 +165,7 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     if !target.is_alive() {
         return Err(ended().into());
     }
-    Ok(())
+    Ok(object)
 }
 
 /// Stops collecting; the database stays.
@@ -194,7 +213,12 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
 ///
 /// # Errors
 /// As [`create`] and [`start`]. A database made by this call does not stay behind when its start fails.
-pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Attached, CollectionError> {
+pub fn attach(
+    roots: &Roots,
+    target: &Target,
+    settings: Settings,
+    diagnostics: Diagnostics,
+) -> Result<Attached, CollectionError> {
     require_host()?;
     let mut created = create_unless_there(roots, target, settings)?;
     match Session::open(roots, target.id) {
@@ -221,8 +245,8 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
         }
         Err(error) => return Err(error.into()),
     }
-    match start(roots, target) {
-        Ok(survey) => Ok(Attached::Started(Box::new(survey))),
+    match start(roots, target, diagnostics) {
+        Ok(started) => Ok(Attached::Started(Box::new(started))),
         Err(CollectionError::Database(DatabaseError::Running(_))) => Ok(Attached::AlreadyRunning),
         Err(error) => {
             if created {

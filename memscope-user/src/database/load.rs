@@ -37,12 +37,33 @@ impl Capacities {
     };
 }
 
+/// Whether the programs log what happens to the target. Only a foreground run has someone to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diagnostics {
+    /// The verifier takes the logging out.
+    Off,
+    /// Into a ring buffer that must be read.
+    On,
+}
+
+/// The ring buffer of `aya-log-ebpf`, and the least size a ring buffer can have: one page.
+const LOG_MAP: &str = "AYA_LOGS";
+const LEAST_RING: u32 = 4096;
+
 /// Loads the object with the session's maps: those already pinned are taken, others made and pinned.
 ///
 /// # Errors
 /// The kernel refused a map; the message is its own.
-pub fn object(paths: &SessionPaths, capacities: Capacities) -> Result<Ebpf, DatabaseError> {
+pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnostics) -> Result<Ebpf, DatabaseError> {
     let mut loader = EbpfLoader::new();
+    let level: u8 = match diagnostics {
+        Diagnostics::Off => 0,
+        Diagnostics::On => u8::MAX,
+    };
+    loader.override_global(aya_log::LEVEL, &level, true);
+    if diagnostics == Diagnostics::Off {
+        loader.map_max_entries(LOG_MAP, LEAST_RING);
+    }
     loader.map_max_entries(map::LIVE, capacities.live);
     loader.map_max_entries(map::PAGES, capacities.pages);
     loader.map_max_entries(map::ROWS, capacities.rows);
@@ -90,7 +111,7 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
 /// # Errors
 /// The kernel refused one.
 pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    let mut object = object(paths, Capacities::LEAST)?;
+    let mut object = object(paths, Capacities::LEAST, Diagnostics::Off)?;
     for name in UPROBES {
         uprobe(&mut object, name)?;
     }

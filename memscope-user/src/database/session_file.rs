@@ -88,6 +88,12 @@ pub struct Run {
 }
 
 impl SessionFile {
+    /// What the target has mapped executable now, as far as the session knows.
+    #[must_use]
+    pub fn modules(&self) -> &[SavedModule] {
+        self.generations.last().map_or(&[], |generation| &generation.modules)
+    }
+
     /// Reads and checks a session file.
     ///
     /// # Errors

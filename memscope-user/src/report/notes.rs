@@ -58,7 +58,10 @@ fn of_losses(losses: &BTreeMap<&'static str, u64>) -> Vec<String> {
         .iter()
         .filter(|(key, _)| Counter::ALL.iter().all(|counter| counter.key() != **key))
         .map(|(key, count)| (*count, *key));
-    known.chain(foreign).map(|(count, text)| format!("{count} {text}")).collect()
+    known
+        .chain(foreign)
+        .map(|(count, text)| format!("{count} {text}"))
+        .collect()
 }
 
 const fn state_line(state: CollectionState) -> Option<&'static str> {

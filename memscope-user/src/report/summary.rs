@@ -261,7 +261,9 @@ impl Summary {
             });
             group.sites += 1;
             group.verdict = group.verdict.min(row.judgement.verdict);
-            group.allocated.add(row.figures.allocated.blocks, row.figures.allocated.bytes);
+            group
+                .allocated
+                .add(row.figures.allocated.blocks, row.figures.allocated.bytes);
             group.live.add(row.figures.live.blocks, row.figures.live.bytes);
             if row.judgement.verdict == Verdict::Leaking {
                 group.bytes_per_minute += row.bytes_per_minute();
@@ -270,7 +272,11 @@ impl Summary {
         let mut groups: Vec<Group> = groups.into_values().collect();
         groups.sort_by(|a, b| {
             let rate = b.bytes_per_minute.total_cmp(&a.bytes_per_minute);
-            a.verdict.cmp(&b.verdict).then(rate).then(b.live.bytes.cmp(&a.live.bytes)).then_with(|| a.name.cmp(&b.name))
+            a.verdict
+                .cmp(&b.verdict)
+                .then(rate)
+                .then(b.live.bytes.cmp(&a.live.bytes))
+                .then_with(|| a.name.cmp(&b.name))
         });
         groups
     }

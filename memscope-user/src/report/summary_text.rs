@@ -7,7 +7,7 @@ use super::clock::TimeOfDay;
 use super::escape::Escaped;
 use super::model::Stack;
 use super::notes;
-use super::own_code::{own_frame, own_name};
+use super::own_code::{own_frame, own_path};
 use super::quantity::{Bytes, Count, Seconds, Signed, sparkline};
 use super::summary::{Change, Grouping, Row, Selection, Summary};
 use super::text::FrameLine;
@@ -47,12 +47,12 @@ fn header(out: &mut dyn io::Write, summary: &Summary, at: TimeOfDay) -> io::Resu
     )?;
     writeln!(
         out,
-        "  window   {} of collection, {}",
+        "  window     {} of collection, {}",
         Seconds(report.window_ms() / 1000),
         report.collection.state.text()
     )?;
     if let Some(span) = &summary.span {
-        writeln!(out, "           {span}")?;
+        writeln!(out, "             {span}")?;
     }
     let allocators: Vec<String> = summary
         .allocators
@@ -68,7 +68,7 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let events = event("allocated") + event("freed") + event("free_unknown");
     write!(
         out,
-        "  data     {} events ({}/s)",
+        "  data       {} events ({}/s)",
         Count(events),
         Count(events / report.collection.seconds.max(1))
     )?;
@@ -78,24 +78,28 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     }
     if let Some(share) = summary.whole_stacks() {
         // Rounded down: 100 % is said of all only.
-        write!(out, "; {:.1} % of blocks have whole stacks", (share * 1000.0).floor() / 10.0)?;
+        write!(
+            out,
+            "; {:.1} % of blocks have whole stacks",
+            (share * 1000.0).floor() / 10.0
+        )?;
     }
     writeln!(out)?;
     let unseen = event("free_unknown");
     writeln!(
         out,
-        "           not seen: blocks from before attach ({} of them were freed since)",
+        "             not seen: blocks from before attach ({} of them were freed since)",
         Count(unseen)
     )?;
     for line in notes::of_sites(report) {
-        writeln!(out, "  note: {}", Escaped(&line))?;
+        writeln!(out, "  note       {}", Escaped(&line))?;
     }
     Ok(())
 }
 
 fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let live = summary.report.total_live();
-    write!(out, "  memory   ")?;
+    write!(out, "  memory     ")?;
     match (summary.memory.resident, summary.growth()) {
         (Some(resident), Some(growth)) => write!(
             out,
@@ -118,7 +122,7 @@ fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(
         out,
-        "           not tracked: stacks, mapped files, the allocator's own overhead, memory from before attach"
+        "             not tracked: stacks, mapped files, the allocator's own overhead, memory from before attach"
     )
 }
 
@@ -133,7 +137,12 @@ fn sites(out: &mut dyn io::Write, summary: &Summary, selection: &Selection) -> i
         let whole = verdict == Verdict::Leaking || selection.site.is_some();
         if !whole {
             let bytes: u64 = of_verdict.iter().map(|row| row.figures.live.bytes).sum();
-            writeln!(out, "{verdict}: {} sites, {}", Count(of_verdict.len() as u64), Bytes(bytes))?;
+            writeln!(
+                out,
+                "{verdict}  {} sites, {}",
+                Count(of_verdict.len() as u64),
+                Bytes(bytes)
+            )?;
         }
         for row in of_verdict.iter().take(top) {
             if whole {
@@ -202,7 +211,11 @@ fn suspect(out: &mut dyn io::Write, row: &Row<'_>, every_frame: bool) -> io::Res
         Seconds(figures.oldest_ms.unwrap_or(0) / 1000)
     )?;
     let births: Vec<u64> = figures.births.iter().map(|bin| bin.blocks).collect();
-    writeln!(out, "    births   [{}] alive, by birth: start to now", sparkline(&births))?;
+    writeln!(
+        out,
+        "    births   [{}] alive, by birth: start to now",
+        sparkline(&births)
+    )?;
     frames(out, &figures.stack, every_frame)
 }
 
@@ -224,7 +237,7 @@ fn frames(out: &mut dyn io::Write, stack: &Stack, every: bool) -> io::Result<()>
 }
 
 fn line(out: &mut dyn io::Write, row: &Row<'_>) -> io::Result<()> {
-    let name = own_name(&row.figures.stack);
+    let name = own_path(&row.figures.stack);
     writeln!(
         out,
         "  {:#018x}  {}  {}: {}",
@@ -262,7 +275,10 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let report = &summary.report;
     let pid = report.target.id.pid;
     let all = summary.rows(&Selection::default());
-    let leaking: Vec<&Row<'_>> = all.iter().filter(|row| row.judgement.verdict == Verdict::Leaking).collect();
+    let leaking: Vec<&Row<'_>> = all
+        .iter()
+        .filter(|row| row.judgement.verdict == Verdict::Leaking)
+        .collect();
     let live = report.total_live();
     let verdict = match &summary.judged.overall {
         Overall::Suspects => {
@@ -275,8 +291,8 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             )
         }
         Overall::Clean => "no suspected leaks".to_owned(),
-        Overall::Inconclusive(why) => {
-            for line in why {
+        Overall::Inconclusive => {
+            for line in &summary.judged.against {
                 writeln!(out, "INCONCLUSIVE: {}", Escaped(line))?;
             }
             "INCONCLUSIVE: no suspected leaks in what could be seen".to_owned()
@@ -296,6 +312,9 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             first.figures.id.0
         ),
         (None, Overall::Clean) => Ok(()),
-        (None, _) => writeln!(out, "next: memscope report {pid}   (again, later: growth between reports is evidence)"),
+        (None, _) => writeln!(
+            out,
+            "next: memscope report {pid}   (again, later: growth between reports is evidence)"
+        ),
     }
 }
