@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod error;
+pub mod memory_use;
 mod naming;
 pub mod reading;
 pub mod site_reading;
