@@ -213,7 +213,7 @@ fn about_programs(programs: &Programs<'_>, text: &mut Metrics) {
             *losses.entry(reason).or_default() += count;
         }
         // The sum has a series even while it is 0, so that its first loss is an increase.
-        let all = losses.values().sum();
+        let all: u64 = losses.values().sum();
         text.sample(
             "memscope_losses_total",
             &[("comm", comm), ("exe", exe), ("reason", "any")],
