@@ -10,7 +10,7 @@ use super::arguments::{EntriesArguments, TraceArguments};
 use super::run::{CommandError, complain};
 use super::{attach, print};
 use crate::age::Age;
-use crate::collection::steps::{self, Attached, Settings};
+use crate::collection::steps::{self, Attached};
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::exit::ExitCode;
@@ -49,7 +49,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
     let attached = attach::one(
         &roots,
         &target,
-        Settings::from(&arguments.settings),
+        arguments.settings.settings(&roots)?,
         diagnostics,
         verbose,
     )?;
