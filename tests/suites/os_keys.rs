@@ -282,7 +282,7 @@ fn wrong_questions_are_answered_with_what_to_do() {
     );
     let output = memscope.run(&["os", "I", &pid, "1"]).expect_code(4);
     assert!(output.one_error_line().contains("has no thread 1"), "{output}");
-    memscope.run(&["os", "m", "4194304"]).expect_code(4);
+    let _refused = memscope.run(&["os", "m", "4194304"]).expect_code(4);
     let output = memscope.run(&["os", "m", "no-such-name"]).expect_code(4);
     assert!(output.one_error_line().contains("no-such-name"), "{output}");
     let output = memscope.run(&["os", "m", "2"]).expect_code(3);

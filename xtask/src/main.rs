@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod debian;
 mod demo;
+mod manual;
 mod packages;
 mod process;
 mod services;
@@ -13,6 +14,7 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use manual::Manual;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -26,6 +28,8 @@ usage: cargo xtask COMMAND
   bench [--quick] [--all] [--rival 'CMD {pid}'] [CASE...]
                           as root: what tracing costs, as ratios, into bench/RESULTS.md; cases: pairs, growth, attach,
                           sessions, real
+  man                     write the man pages to target/man
+  completions             write completions for bash, zsh and fish to target/completions
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +50,8 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ["setup", "--tests"] => setup::everything().map(|_| ExitCode::SUCCESS),
         ["build"] => build::memscope().map(|_| ExitCode::SUCCESS),
         ["test", rest @ ..] => test::run(&test::Selection::parse(rest)?),
+        ["man"] => manual::generate(Manual::ManPages).map(|_| ExitCode::SUCCESS),
+        ["completions"] => manual::generate(Manual::Completions).map(|_| ExitCode::SUCCESS),
         ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
         ["bench", rest @ ..] => bench::run(&bench::Options::parse(rest)?),
         ["help" | "--help" | "-h"] => {

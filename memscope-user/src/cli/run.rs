@@ -127,9 +127,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Doctor(doctor) => return super::doctor::run(doctor),
         Command::Console(console) => return console::run(console),
         Command::Os(os) => return os::run(os),
-        _ => {}
-    }
-    match &arguments.command {
         // Saved reports are read by anybody.
         Command::Diff(diff) if !diff.needs_databases() => return super::diff::run(diff),
         Command::Merge(merge) => return super::merge::run(merge),

@@ -9,7 +9,6 @@ use super::arguments::TargetArguments;
 use super::run::CommandError;
 use super::select;
 use crate::collection::reading::read_sites;
-use crate::compare::quantity::{Grouped, Iec};
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
@@ -17,6 +16,7 @@ use crate::exit::ExitCode;
 use crate::export::file::{self, Existing};
 use crate::report::Escaped;
 use crate::report::model::SiteId;
+use crate::report::quantity::{Bytes, Count};
 use crate::suppress::files;
 use crate::suppress::propose::{Proposal, hidden_by, propose};
 
@@ -66,8 +66,8 @@ pub fn run(arguments: &SuppressArguments) -> Result<ExitCode, CommandError> {
         io::stderr(),
         "{} hides {} in {} blocks of {} sites",
         Escaped(&rule),
-        Iec(hidden.live.bytes),
-        Grouped(hidden.live.blocks),
+        Bytes(hidden.live.bytes),
+        Count(hidden.live.blocks),
         hidden.sites
     )?;
     if arguments.dry_run {

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::saved::SavedReport;
-use crate::export::own_code::own_frame;
-use crate::report::model::{Frame, SiteId, Stack, TargetDescription};
+use crate::report::model::{Frame, SiteId, Stack};
+use crate::report::own_code::own_frame;
 use crate::report::sites::Amount;
 
 /// What became of a site.
@@ -53,15 +53,25 @@ pub struct SiteChange {
     pub after: Amount,
     /// Its call stack.
     pub stack: Stack,
-    /// Whose site it is, for telling the program's own frames.
-    pub target: TargetDescription,
 }
 
 impl SiteChange {
     /// The frame to know it by.
     #[must_use]
     pub fn own_frame(&self) -> Option<&Frame> {
-        own_frame(&self.stack, &self.target).map(|frame| &**frame)
+        own_frame(&self.stack).map(|index| &*self.stack.frames[index])
+    }
+
+    /// How the bytes changed.
+    #[must_use]
+    pub const fn bytes(&self) -> i64 {
+        self.after.bytes.wrapping_sub(self.before.bytes).cast_signed()
+    }
+
+    /// How the blocks changed.
+    #[must_use]
+    pub const fn blocks(&self) -> i64 {
+        self.after.blocks.wrapping_sub(self.before.blocks).cast_signed()
     }
 
     /// Bytes more or fewer.
@@ -97,7 +107,6 @@ pub fn diff(before: &SavedReport, after: &SavedReport) -> Diff {
                     before: Amount::default(),
                     after: Amount::default(),
                     stack: site.stack.clone(),
-                    target: database.target.clone(),
                 });
                 let side = if is_after {
                     &mut change.after

@@ -3,9 +3,9 @@
 use std::io;
 
 use super::diff::{Change, Diff, SiteChange};
-use super::quantity::{Grouped, Iec, change};
 use super::saved::SavedReport;
 use crate::report::Escaped;
+use crate::report::quantity::{Bytes, Count, Signed};
 use crate::report::text::FrameLine;
 
 /// Which sites are written, and how much of them.
@@ -38,8 +38,8 @@ pub fn write(
                 Escaped(&database.target.comm),
                 database.target.id.pid,
                 database.seconds,
-                Iec(live.bytes),
-                Grouped(live.blocks)
+                Bytes(live.bytes),
+                Count(live.blocks)
             )?;
         }
     }
@@ -59,16 +59,14 @@ pub fn write(
 }
 
 fn write_site(site: &SiteChange, stacks: bool, out: &mut dyn io::Write) -> io::Result<()> {
-    let (byte_sign, bytes) = change(site.before.bytes, site.after.bytes);
-    let (block_sign, blocks) = change(site.before.blocks, site.after.blocks);
     write!(
         out,
-        "{:<6}  {} ({byte_sign}{}) in {} blocks ({block_sign}{})  site {:#018x}",
+        "{:<6}  {} ({}) in {} blocks ({})  site {:#018x}",
         site.change.text(),
-        Iec(site.after.bytes),
-        Iec(bytes),
-        Grouped(site.after.blocks),
-        Grouped(blocks),
+        Bytes(site.after.bytes),
+        Signed(site.bytes(), Bytes),
+        Count(site.after.blocks),
+        Signed(site.blocks(), Count),
         site.id.0
     )?;
     if stacks {
@@ -87,18 +85,19 @@ fn write_site(site: &SiteChange, stacks: bool, out: &mut dyn io::Write) -> io::R
 
 fn write_summary(diff: &Diff, out: &mut dyn io::Write) -> io::Result<()> {
     let count = |kind: Change| diff.sites.iter().filter(|site| site.change == kind).count();
-    let (byte_sign, bytes) = change(diff.before.bytes, diff.after.bytes);
-    let (block_sign, blocks) = change(diff.before.blocks, diff.after.blocks);
+    let signed = |before: u64, after: u64| after.wrapping_sub(before).cast_signed();
     writeln!(
         out,
         "SUMMARY: {} new, {} grown, {} shrunk, {} gone, {} unchanged sites; \
-         {byte_sign}{bytes} bytes ({} now) in {block_sign}{blocks} blocks ({} now)",
+         {:+} bytes ({} now) in {:+} blocks ({} now)",
         count(Change::New),
         count(Change::Grown),
         count(Change::Shrunk),
         count(Change::Gone),
         count(Change::Same),
+        signed(diff.before.bytes, diff.after.bytes),
         diff.after.bytes,
+        signed(diff.before.blocks, diff.after.blocks),
         diff.after.blocks
     )
 }

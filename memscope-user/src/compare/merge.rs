@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::saved::SavedReport;
-use crate::export::own_code::own_frame;
-use crate::report::model::{Frame, SiteId, Stack, TargetDescription};
+use crate::report::model::{Frame, SiteId, Stack};
+use crate::report::own_code::own_frame;
 use crate::report::sites::Amount;
 
 /// One site over all hosts.
@@ -15,8 +15,6 @@ pub struct MergedSite {
     pub id: SiteId,
     /// Its call stack, as the first report has it.
     pub stack: Stack,
-    /// A target it is of, for telling the program's own frames.
-    pub target: TargetDescription,
     /// Hosts that have it.
     pub hosts: BTreeSet<String>,
     /// Hosts whose report calls it a leak; empty where reports have no verdicts.
@@ -46,7 +44,7 @@ impl MergedSite {
     /// The frame to know it by.
     #[must_use]
     pub fn own_frame(&self) -> Option<&Frame> {
-        own_frame(&self.stack, &self.target).map(|frame| &**frame)
+        own_frame(&self.stack).map(|index| &*self.stack.frames[index])
     }
 }
 
@@ -83,7 +81,6 @@ pub fn merge(reports: &[SavedReport]) -> Merged {
                 let site = sites.entry(*id).or_insert_with(|| MergedSite {
                     id: *id,
                     stack: found.stack.clone(),
-                    target: database.target.clone(),
                     hosts: BTreeSet::new(),
                     leaking_on: BTreeSet::new(),
                     databases: 0,

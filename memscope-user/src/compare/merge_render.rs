@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::diff_json::AmountPart;
 use super::diff_text::FrameName;
 use super::merge::Merged;
-use super::quantity::{Grouped, Iec};
 use crate::report::Escaped;
+use crate::report::quantity::{Bytes, Count};
 
 /// Writes text: the first `top` sites.
 ///
@@ -33,12 +33,12 @@ pub fn write_text(merged: &Merged, top: usize, out: &mut dyn io::Write) -> io::R
             "{:>6} {:>8} {:>12} {:>12}  {:#018x}  {} pid {} ({}) / {name}",
             site.hosts.len(),
             site.leaking_on.len(),
-            Iec(site.live.bytes),
-            Grouped(site.live.blocks),
+            Bytes(site.live.bytes).to_string(),
+            Count(site.live.blocks).to_string(),
             site.id.0,
             Escaped(&site.worst.host),
             site.worst.pid,
-            Iec(site.worst.live.bytes)
+            Bytes(site.worst.live.bytes)
         )?;
     }
     if merged.sites.len() > top {

@@ -10,7 +10,6 @@ pub mod diff_text;
 pub mod merge;
 pub mod merge_render;
 mod parse;
-pub mod quantity;
 pub mod saved;
 
 #[cfg(test)]

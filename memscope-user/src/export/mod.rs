@@ -10,7 +10,6 @@ pub mod differential;
 pub mod file;
 pub mod folded;
 mod label;
-pub mod own_code;
 pub mod pprof;
 pub mod prom;
 pub mod speedscope;

@@ -84,6 +84,9 @@ struct Bench<'a> {
     results: Results,
 }
 
+/// One case of the bench.
+type Case = fn(&mut Bench<'_>) -> Result<()>;
+
 /// Runs the cases, prints their tables, and writes them into `bench/RESULTS.md` when all of them ran.
 pub fn run(options: &Options) -> Result<ExitCode> {
     if !process::is_root() {
@@ -100,7 +103,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         programs: Programs::build()?,
         results: Results::new(machine::description()?),
     };
-    let cases: [(&str, fn(&mut Bench<'_>) -> Result<()>); 5] = [
+    let cases: [(&str, Case); 5] = [
         ("pairs", pairs::run),
         ("growth", growth::run),
         ("attach", attaching::run),

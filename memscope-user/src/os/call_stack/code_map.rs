@@ -12,8 +12,6 @@ use crate::target::identity::Pid;
 use crate::target::mapping::Mapping;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
-/// The longest image that is read whole, for want of section headers.
-const LONGEST_IMAGE: u64 = 1 << 30;
 /// No kernel's vDSO is nearly as long.
 const MAX_VDSO: u64 = 1 << 16;
 
