@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod budget;
 mod count;
 mod empty;
 mod enter;
@@ -12,6 +13,7 @@ mod leave;
 mod lifecycle;
 mod maps;
 mod registers;
+mod sampler;
 mod sites;
 mod stack;
 mod unwinder;

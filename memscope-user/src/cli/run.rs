@@ -11,6 +11,7 @@ use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::export::file::FileError;
+use crate::host::calibration::CalibrationError;
 use crate::host::privilege::Privileges;
 use crate::os::OsError;
 use crate::report;
@@ -25,6 +26,9 @@ pub enum CommandError {
     /// An OS key.
     #[error(transparent)]
     Os(#[from] OsError),
+    /// This host could not be measured.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Standard output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -66,6 +70,7 @@ impl CommandError {
         match self {
             Self::Os(error) => error.exit_code(),
             Self::Collection(error) => error.exit_code(),
+            Self::Calibration(_) => ExitCode::NotPermitted,
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
             // As for a PID without a process: what was named is not there.
@@ -153,5 +158,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Console(console) => console::run(console),
         Command::Os(os) => os::run(os),
         Command::Floor(floor) => super::floor::run(floor),
+        Command::Sacrifice(_) => Ok(ExitCode::Success),
     }
 }

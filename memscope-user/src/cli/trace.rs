@@ -54,7 +54,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
     let attached = attach::one(
         &roots,
         &target,
-        Settings::from(&arguments.settings),
+        arguments.settings.settings(&roots)?,
         diagnostics,
         verbose,
     )?;

@@ -1,7 +1,7 @@
 //! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
 
 use aya::Ebpf;
-use memscope_ebpf::state::Control;
+use memscope_ebpf::state::{Control, OverBudget};
 
 use super::code::{self, Code};
 use super::error::CollectionError;
@@ -11,8 +11,9 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Limits, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
+use crate::host::preflight::{self, Accepted, Finding};
 use crate::probe::plan::PlannedCall;
 use crate::probe::{attach, restored};
 use crate::report::model::CollectionState;
@@ -24,12 +25,18 @@ use crate::target::process::{Target, TargetError};
 pub struct Settings {
     /// Live blocks it can hold.
     pub live_capacity: u32,
+    /// What collection may cost, and whether it samples.
+    pub limits: Limits,
+    /// Dangers to the target that the user accepts.
+    pub accepted: Accepted,
 }
 
 /// A collection that has been started.
 pub struct Started {
     /// What was found in the target.
     pub survey: Survey,
+    /// What the preflight found and did not refuse for.
+    pub findings: Vec<Finding>,
     /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
     pub object: Ebpf,
 }
@@ -86,6 +93,8 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
         build_id,
         created: Moment::now(),
         capacities,
+        limits: settings.limits,
+        accepted: settings.accepted,
         runs: Vec::new(),
         generations: Vec::new(),
         layout: code::empty_layout(capacities),
@@ -116,8 +125,23 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     }
     let survey = survey(target)?;
     survey.require_allocator(target)?;
+    let findings = preflight::look(target, &survey);
+    let refused = |finding: &&Finding| finding.danger.is_some_and(|danger| !session.file.accepted.has(danger));
+    if let Some(finding) = findings.iter().find(refused) {
+        return Err(CollectionError::Danger {
+            pid: target.id.pid.0,
+            finding: finding.to_string(),
+        });
+    }
+    if let Some(at) = status::stopped_by_budget(&session)?
+        && let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none())
+    {
+        run.to = Some(at);
+    }
     links::detach(&paths)?;
     session.forget_open_calls()?;
+    // No program runs now that would write there.
+    session.forget_budget()?;
     let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
         let _ = take_probes_away(&paths, target.id, &survey.calls);
@@ -126,7 +150,11 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
             return Err(TargetError::Ended(target.id.pid).into());
         }
     }
-    outcome.map(|object| Started { survey, object })
+    outcome.map(|object| Started {
+        survey,
+        findings,
+        object,
+    })
 }
 
 fn attach_probes(
@@ -141,7 +169,7 @@ fn attach_probes(
         tgid: target.id.pid.0,
         collecting: 0,
         bound_tid: thread,
-        padding: 0,
+        ..limits(session)?
     };
     session.set_control(control)?;
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
@@ -170,6 +198,28 @@ fn attach_probes(
     Ok(object)
 }
 
+/// The part of CONTROL that tells the programs what collection may cost.
+fn limits(session: &Session) -> Result<Control, DatabaseError> {
+    let limits = session.file.limits;
+    let over_budget = match limits.over_budget {
+        Exceeded::Stop => OverBudget::Stop,
+        Exceeded::Sample => OverBudget::Sample,
+        Exceeded::Ignore => OverBudget::Ignore,
+    };
+    // Sampling that the budget brought on stays: what is recorded from now on is as incomplete as before.
+    let before = session.control()?.sample_bytes;
+    Ok(Control {
+        over_budget: over_budget as u32,
+        sample_bytes: if before != 0 {
+            before
+        } else {
+            limits.sample_bytes.unwrap_or(0)
+        },
+        calls_per_second: limits.calls_per_second.unwrap_or(0),
+        ..Control::default()
+    })
+}
+
 /// Stops collecting; the database stays.
 ///
 /// # Errors
@@ -179,6 +229,15 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
     let _lock = store::lock_existing(&paths, id)?;
     let mut session = Session::open(roots, id)?;
     let control = session.control()?;
+    if let Some(at) = status::stopped_by_budget(&session)? {
+        // The programs stopped collecting; the probes are still to be taken out.
+        if let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none()) {
+            run.to = Some(at);
+            session.file.write(&paths.file())?;
+            take_probes_away(&paths, id, &session.file.calls)?;
+            return Ok(session.forget_open_calls()?);
+        }
+    }
     if control.collecting == 0 {
         // Probes without collection are what a killed start or stop left, or an exec of the target.
         take_probes_away(&paths, id, &session.file.calls)?;
@@ -249,6 +308,8 @@ pub fn attach(
                     target,
                     Settings {
                         live_capacity: session.file.capacities.live,
+                        limits: session.file.limits,
+                        accepted: session.file.accepted,
                     },
                 )?;
             }

@@ -105,7 +105,7 @@ impl SavedDatabase {
             .iter()
             .map(|(id, stack)| (*id, SavedSite::of(stack.clone())))
             .collect();
-        for entry in &report.entries {
+        for entry in report.entries.iter() {
             if let Some(site) = sites.get_mut(&entry.site) {
                 site.live.add(1, entry.size);
             }

@@ -234,16 +234,17 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
         target: by_site.target,
         collection: by_site.collection,
         age_s: 0,
-        entries: vec![
+        entries: crate::report::samples::packed(&[
             entry(1, 1000, 0x10),
             entry(2, 64, 0x11),
             entry(3, 64, 0x11),
             entry(4, 10, 0x12),
-        ],
+        ]),
         sites,
         total: 9,
         gaps: Vec::new(),
         losses: [("live_full", 2)].into(),
+        estimate: None,
         notes: Vec::new(),
     };
     let mut text = Vec::new();

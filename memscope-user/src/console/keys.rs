@@ -13,7 +13,9 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
+use crate::database::session_file::Limits;
 use crate::exit::ExitCode;
+use crate::host::preflight::Accepted;
 use crate::host::privilege::Privileges;
 use crate::report::clock::TimeOfDay;
 use crate::report::model::CollectionState;
@@ -40,6 +42,8 @@ pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     let settings = Settings {
         live_capacity: memscope_ebpf::limits::LIVE_CAPACITY,
+        limits: Limits::default(),
+        accepted: Accepted::default(),
     };
     match steps::create(roots, &Target { id }, settings) {
         Ok(()) => tell(out, "Creating Memory Scope database", ExitCode::Success),

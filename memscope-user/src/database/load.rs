@@ -1,11 +1,15 @@
 //! Loads the BPF object: once to create a session's maps, again at each start to have programs to attach.
 
+use std::os::fd::AsFd as _;
+
+use aya::maps::Map;
 use aya::programs::{RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::limits::map;
 use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
+use super::kernel_map::{KernelMap, Plain};
 use super::paths::SessionPaths;
 
 /// The compiled programs.
@@ -92,6 +96,19 @@ pub fn object_alone() -> Result<Ebpf, DatabaseError> {
     loader
         .load(OBJECT)
         .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// A map of a loaded object.
+///
+/// # Errors
+/// The object has no such map.
+pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<KernelMap<K, V>, DatabaseError> {
+    let missing = || DatabaseError::Load(format!("the object has no array {name}"));
+    let Some(Map::Array(data)) = object.map(name) else {
+        return Err(missing());
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned();
+    fd.map(KernelMap::of).map_err(DatabaseError::map("open", name))
 }
 
 /// The uprobe programs.

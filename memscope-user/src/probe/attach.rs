@@ -97,6 +97,17 @@ pub fn attach_empty(
     Ok(())
 }
 
+/// Attaches one call's own programs, unpinned: they go with the object.
+///
+/// # Errors
+/// The kernel refused one.
+pub fn attach_alone(object: &mut Ebpf, thread: u32, call: &PlannedCall, module: &Path) -> Result<(), AttachError> {
+    for program in call.programs() {
+        attach_uprobe(object, thread, call, *program, module).map_err(|error| AttachError::of_probe(call, &*error))?;
+    }
+    Ok(())
+}
+
 type Failure = Box<dyn std::error::Error>;
 
 fn attach_tracepoint(object: &mut Ebpf, program: &str, tracepoint: &str, pin: &Path) -> Result<(), Failure> {
