@@ -25,6 +25,8 @@ use crate::unwind::{CodeMapping, CodeSource, Layout, UnwindTable, table_for_elf}
 
 /// The longest image whose unwind table is made: it is held in memory meanwhile.
 const LONGEST_IMAGE: u64 = 1 << 30;
+/// How the kernel names its page of return-probe trampolines.
+const TRAMPOLINES: &str = "[uprobes]";
 /// The longest vDSO.
 const LONGEST_VDSO: u64 = 1 << 16;
 /// Room in the kernel's arrays for what the target maps later: as much again, and this.
@@ -47,7 +49,14 @@ impl Code {
     pub fn of(target: &Target, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
         let mappings = target.mappings()?;
         let pid = target.id.pid;
-        let modules = save_modules(pid, &mappings);
+        // The kernel maps its page of trampolines at the first return probe; it is no code of the target's, and no reason
+        // for a new generation.
+        let own: Vec<Mapping> = mappings
+            .iter()
+            .filter(|mapping| mapping.path != TRAMPOLINES)
+            .cloned()
+            .collect();
+        let modules = save_modules(pid, &own);
         // Without the cache a table takes some milliseconds more; it is no reason to fail.
         let cache = TableCache::open(&cache_folder()).ok();
         let mut code = Self {
@@ -79,7 +88,7 @@ impl Code {
     }
 
     fn source(&self, mapping: &Mapping) -> CodeSource {
-        if mapping.path == "[uprobes]" {
+        if mapping.path == TRAMPOLINES {
             return CodeSource::Trampoline;
         }
         let saved = self
