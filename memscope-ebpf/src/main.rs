@@ -5,6 +5,7 @@
 
 mod atomic;
 mod count;
+mod empty;
 mod enter;
 mod free;
 mod leave;

@@ -4,8 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::diff::DiffArguments;
 use super::export::ExportArguments;
+use super::merge::MergeArguments;
+use super::suppress::SuppressArguments;
+use super::verdict_arguments::{CheckArguments, MarkArguments, ReportArguments, SpanArguments};
 use crate::age::Age;
+use crate::os::Key;
 
 /// Finds memory leaks of a running process from outside: which calls took memory and never gave it back.
 #[derive(Debug, Parser)]
@@ -42,18 +47,37 @@ pub enum Command {
     Destroy(TargetArguments),
     /// Print the live blocks of at least an age, with their call stacks
     Print(PrintArguments),
+    /// Which call sites leak, how fast, with what evidence
+    Report(ReportArguments),
+    /// For cron: one line a suspect, exit 1; clean 0, cannot judge 6
+    Check(CheckArguments),
+    /// Note a moment; --since and --between then select blocks born there
+    Mark(MarkArguments),
     /// Counts, capacity and losses of a database
     Stats(ShowArguments),
     /// The databases on this host
     List(ListArguments),
     /// Profiles, flame graphs and metrics for other tools
     Export(ExportArguments),
+    /// What changed between two saved reports, or since one
+    Diff(DiffArguments),
+    /// The saved reports of many hosts in one
+    Merge(MergeArguments),
+    /// Take a known site off the list of suspects
+    Suppress(SuppressArguments),
     /// In the foreground: attach, wait, print, detach
     Trace(TraceArguments),
     /// Remove the databases of targets that have ended
     Gc(GcArguments),
     /// What this kernel, this user and a target support, item by item
     Doctor(DoctorArguments),
+    /// The menu and keys of old; from a pipe, a script of them
+    Console(ConsoleArguments),
+    /// One of the console's OS keys, once
+    Os(OsArguments),
+    /// Attach programs that do nothing, until standard input ends
+    #[command(hide = true)]
+    Floor(FloorArguments),
 }
 
 /// Processes by what they are.
@@ -140,6 +164,9 @@ pub struct PrintArguments {
     /// What
     #[command(flatten)]
     pub entries: EntriesArguments,
+    /// Which blocks
+    #[command(flatten)]
+    pub span: SpanArguments,
     /// Exit 1 when a block is printed, 6 when that cannot be told
     #[arg(long)]
     pub exit_code: bool,
@@ -185,7 +212,7 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// Process id
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present = "command")]
     pub pid: Option<u32>,
     /// Print after this time: seconds, or 90s, 15m, 1h, 2d; otherwise at Ctrl-C or when the target ends
     #[arg(long = "for", value_name = "TIME")]
@@ -205,7 +232,8 @@ pub struct TraceArguments {
     /// How
     #[command(flatten)]
     pub settings: SettingsArguments,
-    /// A command to start and trace
+    /// A command to start and trace; with a process id, a command to run against that process: what is printed is what
+    /// was born while it ran
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
@@ -223,4 +251,33 @@ pub struct GcArguments {
 pub struct DoctorArguments {
     /// Process id
     pub target: Option<u32>,
+}
+
+/// `console`.
+#[derive(Debug, Args)]
+pub struct ConsoleArguments {
+    /// Process id, or command name of the only process that has it
+    pub target: Option<String>,
+}
+
+/// `os`.
+#[derive(Debug, Args)]
+pub struct OsArguments {
+    /// c C f z H i I m M Q s t w y
+    pub key: Key,
+    /// Process id, or command name of the only process that has it
+    pub target: String,
+    /// Thread id, for I and t; otherwise the main thread
+    #[arg(value_name = "TASK")]
+    pub tid: Option<u32>,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `floor`.
+#[derive(Debug, Args)]
+pub struct FloorArguments {
+    /// Process id
+    pub pid: u32,
 }

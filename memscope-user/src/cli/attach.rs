@@ -5,11 +5,15 @@ use std::io::{self, Write};
 use super::arguments::{AttachArguments, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use crate::collection::memory_use::resident;
+use crate::collection::site_reading::read_moment;
 use crate::collection::steps::{self, Attached, Settings};
 use crate::collection::survey::Survey;
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
+use crate::database::session::Session;
 use crate::exit::ExitCode;
+use crate::history;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
@@ -74,6 +78,7 @@ pub fn one(
             if verbose {
                 describe(survey, &mut stderr)?;
             }
+            remember(roots, target);
             writeln!(stderr, "Creating Memory Scope database")?;
             writeln!(stderr, "Memory scope data collection started")?;
             let name = target.comm().unwrap_or_default();
@@ -94,6 +99,20 @@ pub fn one(
         )?,
     }
     Ok(attached)
+}
+
+/// Keeps what the target's memory is now: later reports tell its growth from here. Not worth failing for.
+fn remember(roots: &Roots, target: &Target) {
+    let snapshot = Session::open(roots, target.id)
+        .map_err(CommandError::from)
+        .and_then(|session| {
+            let mut snapshot = read_moment(&session)?;
+            snapshot.resident = resident(target);
+            Ok(history::store::save(&session.paths, &snapshot)?)
+        });
+    if let Err(error) = snapshot {
+        complain(&error);
+    }
 }
 
 fn allocators(survey: &Survey) -> String {

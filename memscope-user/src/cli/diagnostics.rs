@@ -1,11 +1,11 @@
 //! What the BPF programs log, passed on to stderr: in foreground runs with `-v` only.
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
-use tokio::io::unix::AsyncFd;
 
 use super::run::complain;
 
@@ -30,23 +30,17 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Reads the programs' log until it fails; failing to read it does not end a trace.
+/// How often the log is read. It is for a person's eyes, and its ring holds minutes of it.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Passes the programs' log on, without end; failing to read it does not end a trace.
 pub async fn pass_on(object: &mut Ebpf) {
-    let logger = match EbpfLogger::init_with_logger(object, Stderr) {
-        Ok(logger) => logger,
-        Err(error) => return complain(&error),
-    };
-    let mut logger = match AsyncFd::register(logger) {
+    let mut logger = match EbpfLogger::init_with_logger(object, Stderr) {
         Ok(logger) => logger,
         Err(error) => return complain(&error),
     };
     loop {
-        match logger.readable_mut().await {
-            Ok(mut ready) => {
-                ready.get_inner_mut().flush();
-                ready.clear_ready();
-            }
-            Err(error) => return complain(&error),
-        }
+        logger.flush();
+        tokio::time::sleep(LOOK).await;
     }
 }

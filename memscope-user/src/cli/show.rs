@@ -123,6 +123,14 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes one database's statistics as text.
+///
+/// # Errors
+/// The database cannot be read, or the output not written.
+pub(crate) fn write_stats(session: &Session, out: &mut dyn Write) -> Result<(), CommandError> {
+    Ok(write_text(&measure(session)?, out)?)
+}
+
 /// Runs `stats`.
 ///
 /// # Errors

@@ -2,7 +2,10 @@
 
 pub mod code;
 pub mod error;
+pub mod memory_use;
+mod naming;
 pub mod reading;
+pub mod site_reading;
 pub mod status;
 pub mod steps;
 pub mod survey;

@@ -56,6 +56,8 @@ const LEAST_RING: u32 = 4096;
 /// The kernel refused a map; the message is its own.
 pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnostics) -> Result<Ebpf, DatabaseError> {
     let mut loader = EbpfLoader::new();
+    // The kernel's types are for CO-RE relocations, of which the object has none; reading them is most of a load.
+    loader.btf(None);
     let level: u8 = match diagnostics {
         Diagnostics::Off => 0,
         Diagnostics::On => u8::MAX,
@@ -69,6 +71,23 @@ pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnos
     loader.map_max_entries(map::ROWS, capacities.rows);
     for name in map::PINNED {
         loader.map_pin_path(name, paths.map(name));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// Loads the object with maps of its own, of the smallest size: for programs that touch none, or to see them verified.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_alone() -> Result<Ebpf, DatabaseError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader.override_global(aya_log::LEVEL, &0u8, true);
+    loader.map_max_entries(LOG_MAP, LEAST_RING);
+    for name in [map::LIVE, map::PAGES, map::ROWS] {
+        loader.map_max_entries(name, 1);
     }
     loader
         .load(OBJECT)

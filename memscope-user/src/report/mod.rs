@@ -10,14 +10,21 @@ mod json_parts;
 pub mod model;
 pub mod ndjson;
 pub mod notes;
+pub mod own_code;
+pub mod quantity;
 mod sink;
 pub mod sites;
+pub mod summary;
+pub mod summary_json;
+pub mod summary_text;
 pub mod text;
 
 #[cfg(test)]
 mod json_tests;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod summary_tests;
 #[cfg(test)]
 mod text_tests;
 
