@@ -5,18 +5,38 @@ use std::io::{self, Write};
 use super::arguments::{AttachArguments, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
-use crate::collection::steps::{self, Attached, Settings};
+use crate::allocator::spec::{CustomSpec, SpecKind, read_file};
+use crate::collection::settings::Settings;
+use crate::collection::steps::{self, Attached};
 use crate::collection::survey::Survey;
 use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
-impl From<&SettingsArguments> for Settings {
-    fn from(arguments: &SettingsArguments) -> Self {
-        Self {
-            live_capacity: arguments.max_blocks,
+impl TryFrom<&SettingsArguments> for Settings {
+    type Error = CommandError;
+
+    fn try_from(arguments: &SettingsArguments) -> Result<Self, CommandError> {
+        let mut by_hand = Vec::new();
+        let options = [
+            (SpecKind::Alloc, "--alloc", &arguments.alloc),
+            (SpecKind::Free, "--free", &arguments.free),
+            (SpecKind::Realloc, "--realloc", &arguments.realloc),
+        ];
+        for (kind, option, texts) in options {
+            for text in texts {
+                let wrong = |error| CommandError::Usage(format!("{option}: {error}"));
+                by_hand.push(CustomSpec::parse(kind, text).map_err(wrong)?);
+            }
         }
+        for path in &arguments.allocators {
+            by_hand.extend(read_file(path).map_err(|error| CommandError::Usage(error.to_string()))?);
+        }
+        Ok(Self {
+            live_capacity: arguments.max_blocks,
+            by_hand,
+        })
     }
 }
 
@@ -29,11 +49,12 @@ const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
 /// Of the first target that failed, after all were tried.
 pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    let settings = Settings::try_from(&arguments.settings)?;
     let targets = select::processes(&arguments.target)?;
     super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
     let mut failures = Vec::new();
     for target in &targets {
-        if let Err(error) = one(&roots, target, Settings::from(&arguments.settings), verbose) {
+        if let Err(error) = one(&roots, target, &settings, verbose) {
             failures.push(error);
         }
     }
@@ -51,7 +72,7 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
 ///
 /// # Errors
 /// It cannot be attached.
-pub fn one(roots: &Roots, target: &Target, settings: Settings, verbose: bool) -> Result<(), CommandError> {
+pub fn one(roots: &Roots, target: &Target, settings: &Settings, verbose: bool) -> Result<(), CommandError> {
     let mut stderr = io::stderr().lock();
     match steps::attach(roots, target, settings)? {
         Attached::Started(survey) => {

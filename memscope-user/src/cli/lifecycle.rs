@@ -6,7 +6,8 @@ use super::arguments::{AttachArguments, DetachArguments, GcArguments, TargetArgu
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
-use crate::collection::steps::{self, Settings};
+use crate::collection::settings::Settings;
+use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
@@ -22,8 +23,9 @@ use crate::target::process::Target;
 /// Of the first target that failed.
 pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    let settings = Settings::try_from(&arguments.settings)?;
     for target in select::processes(&arguments.target)? {
-        steps::create(&roots, &target, Settings::from(&arguments.settings))?;
+        steps::create(&roots, &target, &settings)?;
         say("Creating Memory Scope database")?;
     }
     Ok(ExitCode::Success)

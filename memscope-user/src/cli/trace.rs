@@ -10,7 +10,8 @@ use super::arguments::{EntriesArguments, TraceArguments};
 use super::run::{CommandError, complain};
 use super::{attach, print};
 use crate::age::Age;
-use crate::collection::steps::{self, Settings};
+use crate::collection::settings::Settings;
+use crate::collection::steps;
 use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::target::identity::Pid;
@@ -30,6 +31,7 @@ pub fn run(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Comman
 
 async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    let settings = Settings::try_from(&arguments.settings)?;
     // Signals are caught before anything is attached, so that none can leave probes behind.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -44,7 +46,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         }
     };
     let had_database = roots.session(target.id).file().exists();
-    attach::one(&roots, &target, Settings::from(&arguments.settings), verbose)?;
+    attach::one(&roots, &target, &settings, verbose)?;
     let deadline = arguments.duration.map(Age::duration);
     tokio::select! {
         () = end_of(&target) => {}

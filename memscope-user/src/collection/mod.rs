@@ -1,8 +1,10 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
+pub mod calls;
 pub mod code;
 pub mod error;
 pub mod reading;
+pub mod settings;
 pub mod status;
 pub mod steps;
 pub mod survey;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::DatabaseError;
 use super::folder;
 use super::load::Capacities;
+use crate::allocator::spec::SavedSpec;
 use crate::probe::plan::PlannedCall;
 use crate::symbol::SavedModule;
 use crate::target::address::BuildId;
@@ -35,6 +36,8 @@ pub struct SessionFile {
     pub created: Moment,
     /// Sizes of its maps.
     pub capacities: Capacities,
+    /// Functions named by hand.
+    pub by_hand: Vec<SavedSpec>,
     /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
     /// last one is open whatever its end says; while it does not, a last one without end never began.
     pub runs: Vec<Run>,
