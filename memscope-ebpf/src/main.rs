@@ -11,6 +11,7 @@ mod leave;
 mod lifecycle;
 mod maps;
 mod registers;
+mod signal;
 mod sites;
 mod stack;
 mod unwinder;

@@ -8,28 +8,21 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::State;
 
-use crate::registers::Registers;
 use crate::stack::Stack;
 use crate::{atomic, count, maps};
 
-/// The site of the probed thread's stack below the call; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
+/// The site of a stack; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
 #[inline(always)]
-pub fn of_caller(registers: Registers, state: *mut State, call: CallIndex) -> SiteIndex {
-    let Some(stack) = Stack::capture(registers) else {
-        count::one(Counter::StackBusy);
-        return SiteIndex::UNKNOWN;
-    };
-    let hash = hash(&stack, call);
+pub fn of(stack: &Stack, state: *mut State, call: CallIndex) -> SiteIndex {
+    let hash = hash(stack, call);
     // SAFETY: the value is a plain u32, read once.
-    let site = match unsafe { maps::SITES.get(hash) } {
+    match unsafe { maps::SITES.get(hash) } {
         Some(index) => SiteIndex(*index),
-        None => publish(&stack, hash, state, call).unwrap_or_else(|| {
+        None => publish(stack, hash, state, call).unwrap_or_else(|| {
             count::one(Counter::SitesFull);
             SiteIndex::UNKNOWN
         }),
-    };
-    stack.release();
-    site
+    }
 }
 
 /// 64-bit content hash of a stack: a multiply-and-fold over call index and frame addresses, never 0.

@@ -32,7 +32,7 @@ pub enum AttachError {
         reason: String,
     },
     /// The kernel refused the lifecycle programs.
-    #[error("cannot watch for the target's exec and exit ({tracepoint}): {reason}")]
+    #[error("cannot watch for the target's exec, exit and signals ({tracepoint}): {reason}")]
     Tracepoint {
         /// The tracepoint.
         tracepoint: &'static str,
