@@ -15,7 +15,9 @@ use crate::database::session_file::Moment;
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::export::{self, Exported, ProfileFormat, prom};
+use crate::symbol::SavedModule;
 use crate::target::identity::TargetId;
+use crate::verdict::judge_database;
 
 /// `export`.
 #[derive(Debug, Args)]
@@ -103,7 +105,7 @@ pub fn profiles(
         let report = read_sites(&session)?;
         let database = Exported {
             report: &report,
-            modules: session.file.modules(),
+            modules: present_modules(&session),
         };
         let name = output::file_name(&report.target, format.extension());
         output.write(&name, format.is_binary(), |out| export::write(format, database, out))?;
@@ -113,14 +115,17 @@ pub fn profiles(
 
 /// Writes one file for the host. A database that cannot be read is counted in it, and told of on stderr.
 fn metrics(roots: &Roots, ids: &[TargetId], output: &OutputArguments) -> Result<ExitCode, CommandError> {
-    let mut reports = Vec::new();
+    let mut databases = Vec::new();
     let mut failed = ExitCode::Success;
     for id in ids {
         let read = Session::open(roots, *id)
             .map_err(CommandError::from)
             .and_then(|session| Ok(read_sites(&session)?));
         match read {
-            Ok(report) => reports.push(report),
+            Ok(report) => databases.push(prom::Judged {
+                judged: judge_database(&report, &()),
+                report,
+            }),
             Err(error) => {
                 complain(&error);
                 failed = error.exit_code();
@@ -128,11 +133,17 @@ fn metrics(roots: &Roots, ids: &[TargetId], output: &OutputArguments) -> Result<
         }
     }
     let host = prom::Host {
-        reports: &reports,
-        unreadable: (ids.len() - reports.len()) as u64,
+        databases: &databases,
+        unreadable: (ids.len() - databases.len()) as u64,
         at_unix_s: Moment::now().unix_s,
     };
     let write = |out: &mut dyn io::Write| prom::write(host, out);
     output.write(&output::host_file_name("prom"), false, write)?;
     Ok(failed)
+}
+
+/// What the target has mapped now; frames of mappings that are gone are known by their modules' names.
+pub(super) fn present_modules(session: &Session) -> &[SavedModule] {
+    let last = session.file.generations.last();
+    last.map_or(&[], |generation| &generation.modules)
 }

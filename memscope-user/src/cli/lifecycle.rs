@@ -6,7 +6,7 @@ use super::arguments::{AttachArguments, DetachArguments, GcArguments, TargetArgu
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
-use crate::collection::steps::{self, Settings};
+use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::load::Diagnostics;
@@ -24,7 +24,7 @@ use crate::target::process::Target;
 pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for target in select::processes(&arguments.target)? {
-        steps::create(&roots, &target, Settings::from(&arguments.settings))?;
+        steps::create(&roots, &target, arguments.settings.settings(&roots)?)?;
         say("Creating Memory Scope database")?;
     }
     Ok(ExitCode::Success)

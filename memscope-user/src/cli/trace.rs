@@ -11,7 +11,7 @@ use super::run::{CommandError, complain};
 use super::verdict_arguments::SpanArguments;
 use super::{attach, mark, print};
 use crate::age::Age;
-use crate::collection::steps::{self, Attached, Settings};
+use crate::collection::steps::{self, Attached};
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -54,7 +54,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
     let attached = attach::one(
         &roots,
         &target,
-        Settings::from(&arguments.settings),
+        arguments.settings.settings(&roots)?,
         diagnostics,
         verbose,
     )?;
@@ -95,7 +95,7 @@ async fn around_command(
 ) -> Result<ExitCode, CommandError> {
     let had_database = roots.session(target.id).file().exists();
     let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
-    let attached = attach::one(roots, target, Settings::from(&arguments.settings), diagnostics, verbose)?;
+    let attached = attach::one(roots, target, arguments.settings.settings(roots)?, diagnostics, verbose)?;
     let marked = mark_around(roots, target, arguments).await;
     let printed = match marked {
         Ok(()) => {

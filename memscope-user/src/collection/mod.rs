@@ -1,7 +1,9 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
 pub mod code;
+pub mod cost;
 pub mod error;
+pub mod estimate;
 pub mod memory_use;
 mod naming;
 pub mod reading;

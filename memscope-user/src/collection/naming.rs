@@ -6,6 +6,7 @@ use std::sync::Arc;
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::StackEnd;
 
+use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
 use crate::report::model::{Frame, SiteId, Stack};
@@ -38,6 +39,22 @@ impl<'a> Naming<'a> {
             known: HashMap::new(),
             stacks: BTreeMap::new(),
         }
+    }
+
+    /// The site of each index up to the last that these blocks have; those that none has stay 0.
+    pub(super) fn sites_of(&mut self, blocks: &[RawEntry]) -> Vec<SiteId> {
+        let mut met: Vec<bool> = Vec::new();
+        for raw in blocks {
+            let index = raw.block.site().0 as usize;
+            if index >= met.len() {
+                met.resize(index + 1, false);
+            }
+            met[index] = true;
+        }
+        let indices = (0..).map(SiteIndex).zip(met);
+        indices
+            .map(|(index, met)| if met { self.site(index) } else { SiteId(0) })
+            .collect()
     }
 
     pub(super) fn site(&mut self, index: SiteIndex) -> SiteId {

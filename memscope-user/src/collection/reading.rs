@@ -8,12 +8,13 @@ use memscope_ebpf::live::EntryNumber;
 use super::error::CollectionError;
 use super::naming::Naming;
 pub use super::site_reading::read_sites;
-use super::status;
+use super::{estimate, status};
 use crate::age::Age;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
-use crate::report::model::{CollectionState, DatabaseReport, Entry};
+use crate::report::entries::Entries;
+use crate::report::model::{CollectionState, DatabaseReport};
 
 /// Order of the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,20 @@ pub struct Choice {
     pub up_to: EntryNumber,
 }
 
+impl Choice {
+    /// Every block of at least this age.
+    #[must_use]
+    pub const fn of_age(age: Age, order: Order) -> Self {
+        Self {
+            age,
+            order,
+            limit: None,
+            after: EntryNumber(0),
+            up_to: EntryNumber(u64::MAX),
+        }
+    }
+}
+
 /// Reads a session's live blocks and names their sites.
 ///
 /// # Errors
@@ -58,37 +73,28 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
         number > choice.after && number <= choice.up_to
     });
     let total = blocks.len() as u64;
+    let estimate = estimate::of(session, blocks.iter().map(|raw| raw.block))?;
     sort(&mut blocks, choice.order);
     blocks.truncate(choice.limit.unwrap_or(usize::MAX));
     blocks.shrink_to_fit();
 
     let table = session.sites()?;
     let mut naming = Naming::new(session, &table);
-    let entries = blocks
-        .iter()
-        .map(|raw| {
-            let fields = raw.block.unpack();
-            Entry {
-                number: fields.number,
-                address: raw.address,
-                size: fields.size,
-                age_ms: now_ms.saturating_sub(fields.born_ms),
-                tid: fields.tid,
-                site: naming.site(fields.site),
-                kind: fields.kind,
-            }
-        })
-        .collect();
+    let ids = naming.sites_of(&blocks);
     Ok(DatabaseReport {
         target: status::description(session),
         collection,
         age_s: choice.age.seconds(),
-        entries,
+        entries: Entries::new(blocks, now_ms, ids),
         sites: naming.into_stacks(),
         total,
         gaps: status::gaps(session, now_ms)?,
         losses: session.tally()?.nonzero(Weight::Loss),
-        notes: notes(session)?,
+        notes: notes(session)?
+            .into_iter()
+            .chain(estimate.map(|it| it.to_string()))
+            .collect(),
+        estimate,
     })
 }
 
@@ -102,7 +108,7 @@ pub(super) fn moment_of(session: &Session, state: CollectionState) -> Result<u64
 }
 
 pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
-    let mut notes = Vec::new();
+    let mut notes = status::limit_notes(session)?;
     if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \

@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use memscope_ebpf::live::EntryNumber;
-
 use crate::age::Age;
 use crate::cli::print::warn_of_youth;
 use crate::cli::run::CommandError;
@@ -15,7 +13,9 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
+use crate::database::session_file::Limits;
 use crate::exit::ExitCode;
+use crate::host::preflight::Accepted;
 use crate::host::privilege::Privileges;
 use crate::report::clock::TimeOfDay;
 use crate::report::model::CollectionState;
@@ -42,6 +42,8 @@ pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     let settings = Settings {
         live_capacity: memscope_ebpf::limits::LIVE_CAPACITY,
+        limits: Limits::default(),
+        accepted: Accepted::default(),
     };
     match steps::create(roots, &Target { id }, settings) {
         Ok(()) => tell(out, "Creating Memory Scope database", ExitCode::Success),
@@ -108,13 +110,7 @@ pub fn print(roots: &Roots, id: TargetId, age: Age, age_is_shown: bool, out: &mu
         }
         Err(error) => return Err(error.into()),
     };
-    let choice = Choice {
-        age,
-        order: Order::Age,
-        limit: None,
-        after: EntryNumber(0),
-        up_to: EntryNumber(u64::MAX),
-    };
+    let choice = Choice::of_age(age, Order::Age);
     let read = reading::read(&session, choice)?;
     warn_of_youth(&read);
     report.database(&read)?;

@@ -10,7 +10,6 @@ pub mod differential;
 pub mod file;
 pub mod folded;
 mod label;
-pub mod own_code;
 pub mod pprof;
 pub mod prom;
 pub mod speedscope;
@@ -81,10 +80,16 @@ pub fn write(format: ProfileFormat, database: Exported<'_>, out: &mut dyn io::Wr
         #[cfg(feature = "flamegraph")]
         ProfileFormat::Svg => svg::write(database.report, out),
         #[cfg(not(feature = "flamegraph"))]
-        ProfileFormat::Svg => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this memscope was built without flame graphs (cargo feature `flamegraph`); \
-             `--format folded` gives what any flame graph tool takes",
-        )),
+        ProfileFormat::Svg => Err(no_flame_graphs()),
     }
+}
+
+/// What to say in a build without them.
+#[cfg(not(feature = "flamegraph"))]
+pub(crate) fn no_flame_graphs() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this memscope was built without flame graphs (cargo feature `flamegraph`); \
+         `--format folded` gives what any flame graph tool takes",
+    )
 }

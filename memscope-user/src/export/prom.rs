@@ -10,20 +10,30 @@ use std::fmt::{self, Write as _};
 use std::io;
 
 use super::label;
-use super::own_code::own_frame;
 use crate::report::Escaped;
 use crate::report::model::CollectionState;
-use crate::report::sites::SitesReport;
+use crate::report::own_code::own_frame;
+use crate::report::sites::{SiteFigures, SitesReport};
+use crate::verdict::{JudgedDatabase, Judgement, Overall, Verdict};
 
 /// Sites of one program that get a series of their own, by bytes alive: more would burden a Prometheus that watches
 /// thousands of hosts, and a leak worth an alert is among the first.
 pub const SITES_PER_PROGRAM: usize = 10;
 
+/// One database and its verdicts.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The database by site.
+    pub report: SitesReport,
+    /// The verdicts on its sites, in the same order.
+    pub judged: JudgedDatabase,
+}
+
 /// What a host's databases look like at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
     /// Every database that could be read.
-    pub reports: &'a [SitesReport],
+    pub databases: &'a [Judged],
     /// How many could not.
     pub unreadable: u64,
     /// When: seconds since the Unix epoch.
@@ -35,15 +45,16 @@ pub struct Host<'a> {
 /// # Errors
 /// The writer's.
 pub fn write(host: Host<'_>, out: &mut dyn io::Write) -> io::Result<()> {
-    let mut programs: BTreeMap<(&str, &str), Vec<&SitesReport>> = BTreeMap::new();
-    for report in host.reports {
-        let key = (report.target.comm.as_str(), report.target.exe.as_str());
-        programs.entry(key).or_default().push(report);
+    let mut programs = Programs::new();
+    for database in host.databases {
+        let target = &database.report.target;
+        programs.entry((&target.comm, &target.exe)).or_default().push(database);
     }
     let mut text = Metrics::default();
     about_memscope(host, &mut text);
     about_targets(host, &mut text);
     about_programs(&programs, &mut text);
+    about_verdicts(&programs, &mut text);
     about_sites(&programs, &mut text);
     out.write_all(text.0.as_bytes())
 }
@@ -66,12 +77,16 @@ fn about_memscope(host: Host<'_>, text: &mut Metrics) {
         "gauge",
         "Databases on this host; those that cannot be read say nothing in the other metrics.",
     );
-    text.sample("memscope_databases", &[("readable", "true")], host.reports.len() as u64);
+    text.sample(
+        "memscope_databases",
+        &[("readable", "true")],
+        host.databases.len() as u64,
+    );
     text.sample("memscope_databases", &[("readable", "false")], host.unreadable);
 }
 
 fn about_targets(host: Host<'_>, text: &mut Metrics) {
-    let mut reports: Vec<&SitesReport> = host.reports.iter().collect();
+    let mut reports: Vec<&SitesReport> = host.databases.iter().map(|database| &database.report).collect();
     reports.sort_by_key(|report| report.target.id);
     text.family(
         "memscope_target_info",
@@ -94,13 +109,13 @@ fn about_targets(host: Host<'_>, text: &mut Metrics) {
     }
 }
 
-type Programs<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a SitesReport>>;
+type Programs<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a Judged>>;
 
 /// One number of one database.
 type Reading = fn(&SitesReport) -> u64;
 type Combining = fn(u64, u64) -> u64;
 
-fn sum_of(report: &SitesReport, value: impl Fn(&crate::report::sites::SiteFigures) -> u64) -> u64 {
+fn sum_of(report: &SitesReport, value: impl Fn(&SiteFigures) -> u64) -> u64 {
     report.sites.iter().map(value).sum()
 }
 
@@ -178,10 +193,10 @@ const PER_PROGRAM: &[(&str, &str, &str, Reading, Combining)] = &[
 fn about_programs(programs: &Programs<'_>, text: &mut Metrics) {
     for (name, kind, help, reading, combining) in PER_PROGRAM {
         text.family(name, kind, help);
-        for ((comm, exe), reports) in programs {
-            let value = reports
+        for ((comm, exe), databases) in programs {
+            let value = databases
                 .iter()
-                .map(|report| reading(report))
+                .map(|database| reading(&database.report))
                 .reduce(combining)
                 .unwrap_or(0);
             text.sample(name, &[("comm", comm), ("exe", exe)], value);
@@ -192,13 +207,13 @@ fn about_programs(programs: &Programs<'_>, text: &mut Metrics) {
         "counter",
         "Events that could not be recorded, by reason: while this grows, the other metrics are too low or too high.",
     );
-    for ((comm, exe), reports) in programs {
+    for ((comm, exe), databases) in programs {
         let mut losses: BTreeMap<&str, u64> = BTreeMap::new();
-        for (reason, count) in reports.iter().flat_map(|report| &report.losses) {
+        for (reason, count) in databases.iter().flat_map(|database| &database.report.losses) {
             *losses.entry(reason).or_default() += count;
         }
         // The sum has a series even while it is 0, so that its first loss is an increase.
-        let all = losses.values().sum();
+        let all: u64 = losses.values().sum();
         text.sample(
             "memscope_losses_total",
             &[("comm", comm), ("exe", exe), ("reason", "any")],
@@ -214,63 +229,125 @@ fn about_programs(programs: &Programs<'_>, text: &mut Metrics) {
     }
 }
 
-/// Bytes and blocks of one site, and the function to know it by.
-#[derive(Default)]
-struct SiteSum {
-    bytes: u64,
-    blocks: u64,
-    function: String,
-}
-
-fn about_sites(programs: &Programs<'_>, text: &mut Metrics) {
-    let top: Vec<_> = programs
-        .iter()
-        .flat_map(|((comm, exe), reports)| top_sites(reports).into_iter().map(move |site| (*comm, *exe, site)))
-        .collect();
-    type Value = fn(&SiteSum) -> u64;
-    let families: [(&str, &str, Value); 2] = [
-        (
-            "memscope_site_live_bytes",
-            "Bytes alive of a program's largest call stacks.",
-            |sum| sum.bytes,
-        ),
-        (
-            "memscope_site_live_blocks",
-            "Blocks alive of a program's largest call stacks.",
-            |sum| sum.blocks,
-        ),
-    ];
-    for (name, help, value) in families {
-        text.family(name, "gauge", help);
-        for (comm, exe, (id, sum)) in &top {
-            let site = format!("{id:#018x}");
-            let labels = [
-                ("comm", *comm),
-                ("exe", exe),
-                ("site", &site),
-                ("function", &sum.function),
-            ];
-            text.sample(name, &labels, value(sum));
+fn about_verdicts(programs: &Programs<'_>, text: &mut Metrics) {
+    text.family(
+        "memscope_conclusive",
+        "gauge",
+        "1 when a leak could be told: 0 while collection is too young, lossy or not running; of several processes, the least.",
+    );
+    for ((comm, exe), databases) in programs {
+        let conclusive = |database: &&Judged| !matches!(database.judged.overall, Overall::Inconclusive);
+        let all = databases.iter().all(conclusive);
+        text.sample("memscope_conclusive", &[("comm", comm), ("exe", exe)], u64::from(all));
+    }
+    text.family(
+        "memscope_verdict_sites",
+        "gauge",
+        "Call stacks by verdict; of several processes, the sum.",
+    );
+    for ((comm, exe), databases) in programs {
+        for verdict in Verdict::ALL {
+            let judgements = databases.iter().flat_map(|database| &database.judged.judgements);
+            let count = judgements.filter(|judgement| judgement.verdict == verdict).count();
+            let labels = [("comm", *comm), ("exe", exe), ("verdict", verdict.text())];
+            text.sample("memscope_verdict_sites", &labels, count as u64);
         }
     }
 }
 
-fn top_sites(reports: &[&SitesReport]) -> Vec<(u64, SiteSum)> {
+/// One site over the processes of one program, and the function to know it by.
+#[derive(Default)]
+struct SiteSum {
+    bytes: u64,
+    blocks: u64,
+    /// Of the processes in which it is called a leak: bytes alive, and growth in bytes a second.
+    leaking: Option<(u64, f64)>,
+    function: String,
+}
+
+impl SiteSum {
+    fn add(&mut self, site: &SiteFigures, judgement: &Judgement) {
+        self.bytes += site.live.bytes;
+        self.blocks += site.live.blocks;
+        if judgement.verdict == Verdict::Leaking {
+            let rate = judgement.evidence.rate.map_or(0.0, |rate| rate.bytes_per_minute / 60.0);
+            let (bytes, sum) = self.leaking.unwrap_or_default();
+            self.leaking = Some((bytes + site.live.bytes, sum + rate));
+        }
+        if self.function.is_empty()
+            && let Some(own) = own_frame(&site.stack)
+        {
+            self.function = label::frame(&site.stack.frames[own]);
+        }
+    }
+}
+
+/// A family of one value a site; sites without it are left out.
+type SiteFamily = (&'static str, &'static str, fn(&SiteSum) -> Option<f64>);
+
+const PER_SITE: [SiteFamily; 4] = [
+    (
+        "memscope_site_live_bytes",
+        "Bytes alive of a program's largest call stacks.",
+        |sum| Some(sum.bytes as f64),
+    ),
+    (
+        "memscope_site_live_blocks",
+        "Blocks alive of a program's largest call stacks.",
+        |sum| Some(sum.blocks as f64),
+    ),
+    (
+        "memscope_suspect_live_bytes",
+        "Bytes alive of the largest call stacks that are called a leak; no series while none is.",
+        |sum| sum.leaking.map(|(bytes, _)| bytes as f64),
+    ),
+    (
+        "memscope_suspect_growth_bytes_per_second",
+        "How fast the largest call stacks that are called a leak grow, by the blocks that stay.",
+        |sum| sum.leaking.map(|(_, rate)| rate),
+    ),
+];
+
+fn about_sites(programs: &Programs<'_>, text: &mut Metrics) {
+    let shown: Vec<_> = programs
+        .iter()
+        .flat_map(|((comm, exe), databases)| shown_sites(databases).into_iter().map(move |site| (*comm, *exe, site)))
+        .collect();
+    for (name, help, value) in PER_SITE {
+        text.family(name, "gauge", help);
+        for (comm, exe, (id, sum)) in &shown {
+            if let Some(value) = value(sum) {
+                let site = format!("{id:#018x}");
+                let labels = [
+                    ("comm", *comm),
+                    ("exe", exe),
+                    ("site", &site),
+                    ("function", &sum.function),
+                ];
+                text.sample(name, &labels, value);
+            }
+        }
+    }
+}
+
+/// The sites that have series: the largest, and the largest of those called a leak.
+fn shown_sites(databases: &[&Judged]) -> Vec<(u64, SiteSum)> {
     let mut sums: BTreeMap<u64, SiteSum> = BTreeMap::new();
-    for report in reports {
-        for site in report.sites.iter().filter(|site| site.live.bytes > 0) {
-            let sum = sums.entry(site.id.0).or_default();
-            sum.bytes += site.live.bytes;
-            sum.blocks += site.live.blocks;
-            if sum.function.is_empty() {
-                let own = own_frame(&site.stack, &report.target);
-                sum.function = own.map_or_else(String::new, |frame| label::frame(frame));
+    for database in databases {
+        for (site, judgement) in database.judged.with(&database.report) {
+            if site.live.bytes > 0 {
+                sums.entry(site.id.0).or_default().add(site, judgement);
             }
         }
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(id, sum)| (Reverse(sum.bytes), *id));
-    sums.truncate(SITES_PER_PROGRAM);
+    let (mut all, mut leaking) = (0, 0);
+    sums.retain(|(_, sum)| {
+        all += 1;
+        leaking += usize::from(sum.leaking.is_some());
+        all <= SITES_PER_PROGRAM || (sum.leaking.is_some() && leaking <= SITES_PER_PROGRAM)
+    });
     sums
 }
 
@@ -283,7 +360,7 @@ impl Metrics {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
         if labels.is_empty() {
             return self.line(format_args!("{name} {value}"));
         }

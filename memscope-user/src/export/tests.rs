@@ -5,6 +5,7 @@ use super::folded::{self, fold};
 use super::samples::{gateway, malloc, modules, own, report, site, whole};
 use super::{Exported, ProfileFormat, prom, write};
 use crate::report::sites::SitesReport;
+use crate::verdict::judge_database;
 
 fn rendered(format: ProfileFormat, report: &SitesReport) -> String {
     let mut out = Vec::new();
@@ -23,8 +24,13 @@ fn rendered(format: ProfileFormat, report: &SitesReport) -> String {
 
 fn metrics(reports: &[SitesReport]) -> String {
     let mut out = Vec::new();
+    let judged = |report: &SitesReport| prom::Judged {
+        judged: judge_database(report, &()),
+        report: report.clone(),
+    };
+    let databases: Vec<prom::Judged> = reports.iter().map(judged).collect();
     let host = prom::Host {
-        reports,
+        databases: &databases,
         unreadable: 1,
         at_unix_s: 1_700_007_200,
     };
@@ -155,6 +161,8 @@ fn metrics_of_one_program_are_added_up_and_no_series_is_there_twice() {
         "memscope_losses_total{comm=\"gateway\",exe=\"/opt/gateway\",reason=\"live_full\"} 5",
         "memscope_losses_total{comm=\"gateway\",exe=\"/opt/gateway\",reason=\"any\"} 5",
         "memscope_databases{readable=\"false\"} 1",
+        "memscope_conclusive{comm=\"gateway\",exe=\"/opt/gateway\"} 0",
+        "memscope_verdict_sites{comm=\"gateway\",exe=\"/opt/gateway\",verdict=\"LEAKING\"} 0",
         "memscope_site_live_bytes{comm=\"gateway\",exe=\"/opt/gateway\",site=\"0x0000000000000010\",\
          function=\"Pool<int>::take(unsigned long)\"} 80000",
         "memscope_live_bytes{comm=\"e\\\"v\\\\il\\\\n\",exe=\"/opt/gateway\"} 5",
@@ -173,4 +181,39 @@ fn metrics_of_one_program_are_added_up_and_no_series_is_there_twice() {
             "{line}"
         );
     }
+}
+
+#[test]
+fn a_leak_has_a_series_of_its_own_with_its_growth() {
+    let amount = |blocks: u64| crate::report::sites::Amount {
+        blocks,
+        bytes: blocks * 1024,
+    };
+    let mut leak = site(
+        0x21,
+        whole(vec![malloc(), own(0x40_1500, "leak", 5), own(0x40_1100, "main", 9)]),
+        1024,
+        3200,
+        0,
+    );
+    leak.births = vec![amount(100); crate::report::sites::BIRTH_BINS];
+    leak.oldest_ms = Some(7_199_000);
+    leak.youngest_ms = Some(1_000);
+    let text = metrics(&[report(vec![leak])]);
+    let labels = "{comm=\"gateway\",exe=\"/opt/gateway\",site=\"0x0000000000000021\",function=\"leak\"}";
+    let bytes = format!("memscope_suspect_live_bytes{labels} 3276800");
+    assert!(text.lines().any(|line| line == bytes), "{text}");
+    let growth = format!("memscope_suspect_growth_bytes_per_second{labels} ");
+    let growth: f64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix(&growth))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let truth = 3_276_800.0 / 7200.0;
+    assert!((growth - truth).abs() < truth / 10.0, "{growth} and not {truth}");
+    assert!(
+        text.contains("memscope_conclusive{comm=\"gateway\",exe=\"/opt/gateway\"} 1\n"),
+        "{text}"
+    );
 }

@@ -112,7 +112,7 @@ fn candidates(files: &ProcessFiles) -> Result<Vec<(PathBuf, PathBuf)>, OsError> 
     // A library has some five mappings, one after the other.
     found.dedup_by(|next, before| next.0 == before.0);
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let listed = std::fs::read_dir(&folder).map_err(|source| OsError::access("its descriptors", pid, source))?;
+    let listed = std::fs::read_dir(&folder).map_err(|source| OsError::access("the descriptors", pid, source))?;
     for entry in listed.flatten() {
         let path = entry.path();
         if let Ok(target) = std::fs::read_link(&path)

@@ -28,7 +28,7 @@ impl ProcessFiles {
     pub fn open(id: TargetId) -> Result<Self, OsError> {
         let pid = id.pid;
         let number = i32::try_from(pid.0).map_err(|_| OsError::Ended(pid))?;
-        let process = Process::new(number).map_err(|error| OsError::access("its folder", pid, io_error(error)))?;
+        let process = Process::new(number).map_err(|error| OsError::access("the folder", pid, io_error(error)))?;
         let mut files = Self {
             process,
             id,
@@ -124,12 +124,12 @@ impl ProcessFiles {
         let bytes = self.bytes(&file);
         bytes
             .map(|bytes| parse_maps(&bytes))
-            .map_err(|error| OsError::access("its mappings", self.pid(), error))
+            .map_err(|error| OsError::access("the mappings", self.pid(), error))
     }
 
     /// Thread ids, in order.
     pub fn threads(&self) -> Result<Vec<u32>, OsError> {
-        let read = |source| OsError::access("its threads", self.pid(), source);
+        let read = |source| OsError::access("the threads", self.pid(), source);
         let tasks = self.process.tasks().map_err(|error| read(io_error(error)))?;
         // A task that ended while its folder was opened is left out.
         let mut tids: Vec<u32> = tasks
@@ -141,6 +141,15 @@ impl ProcessFiles {
             return Err(OsError::Ended(self.pid()));
         }
         Ok(tids)
+    }
+
+    /// Why there is no thread of this number: it has none, or has ended altogether.
+    pub fn without_thread(&self, tid: u32) -> OsError {
+        let pid = self.pid();
+        match self.stat() {
+            Ok(stat) if tid != pid.0 || !has_ended(stat.state) => OsError::NoSuchThread { pid, tid },
+            _ => OsError::Ended(pid),
+        }
     }
 
     /// Parses the text of one of procfs's files.

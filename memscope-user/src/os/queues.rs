@@ -92,7 +92,7 @@ enum Kind {
 pub(super) fn gather(files: &ProcessFiles) -> Result<Queues, OsError> {
     let pid = files.pid();
     let folder = format!("/proc/{pid}/fd");
-    let listed = std::fs::read_dir(&folder).map_err(|source| OsError::access("its descriptors", pid, source))?;
+    let listed = std::fs::read_dir(&folder).map_err(|source| OsError::access("the descriptors", pid, source))?;
     let mut sockets: BTreeMap<u64, RawFd> = BTreeMap::new();
     let mut pipes: BTreeMap<u64, Vec<RawFd>> = BTreeMap::new();
     let mut posix = Vec::new();
@@ -262,7 +262,7 @@ impl Queues {
                 socket.fd,
                 socket.protocol,
                 socket.state,
-                bytes(socket.receive),
+                to_receive(socket),
                 bytes(socket.send),
                 Escaped(&socket.local),
                 Escaped(&socket.remote)
@@ -314,6 +314,14 @@ impl Queues {
     }
 }
 
+/// Of a TCP listener, what waits is connections.
+fn to_receive(socket: &Socket) -> String {
+    match socket.receive {
+        Some(connections) if socket.state == "Listen" => format!("{connections} calls"),
+        other => bytes(other),
+    }
+}
+
 fn bytes(value: Option<u64>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| Bytes(value).to_string())
 }
@@ -352,6 +360,7 @@ mod tests {
                     Some(0),
                 ),
                 socket(8, "unix", "CONNECTED", "/run/x\n", "", None, None),
+                socket(6, "tcp", "Listen", "0.0.0.0:6379", "0.0.0.0:0", Some(3), Some(0)),
             ],
             other_sockets: 1,
             pipes: vec![Pipe {
@@ -379,9 +388,10 @@ mod tests {
         queues.write_rows(&mut text).unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
-            "  sockets        2, and 1 of kinds without queues to ask
+            "  sockets        3, and 1 of kinds without queues to ask
     fd 7     tcp   Established  receive    2.0 KiB, send        0 B  10.0.0.1:6379 → 10.0.0.2:5000
     fd 8     unix  CONNECTED    receive          ?, send          ?  /run/x\\n
+    fd 6     tcp   Listen       receive    3 calls, send        0 B  0.0.0.0:6379 → 0.0.0.0:0
   pipes          1
     fd 3,4   pipe 99: 12 B of 64.0 KiB
   POSIX queues   1

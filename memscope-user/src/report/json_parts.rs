@@ -6,7 +6,7 @@ use memscope_ebpf::live::BlockKind;
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer};
 
-use super::model::{Collection, DatabaseReport, Entry, Frame, Gap, SiteId, Stack, TargetDescription};
+use super::model::{Collection, DatabaseReport, Entry, Estimate, Frame, Gap, SiteId, Stack, TargetDescription};
 use super::sink::Sink;
 
 /// Name of the format, in the first key of every document.
@@ -73,6 +73,26 @@ impl CollectionPart {
             since: since_unix_s,
             seconds,
             gaps: gaps.collect(),
+        }
+    }
+}
+
+/// Of sampled blocks: whole numbers, like all counts.
+#[derive(Serialize)]
+pub(super) struct EstimatePart {
+    sample_bytes: u64,
+    blocks: u64,
+    bytes: u64,
+    bytes_error: u64,
+}
+
+impl From<&Estimate> for EstimatePart {
+    fn from(estimate: &Estimate) -> Self {
+        Self {
+            sample_bytes: estimate.sample_bytes,
+            blocks: estimate.blocks.round() as u64,
+            bytes: estimate.bytes.round() as u64,
+            bytes_error: estimate.bytes_error.ceil() as u64,
         }
     }
 }

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use memscope_ebpf::live::{BlockKind, EntryNumber};
+use memscope_ebpf::live::{BlockFields, BlockKind, EntryNumber, LiveBlock, SiteIndex};
 use memscope_ebpf::site::StackEnd;
 
 use super::clock::TimeOfDay;
+use super::entries::Entries;
 use super::model::{
     Collection, CollectionState, DatabaseReport, Entry, Frame, SiteId, SourceLine, Stack, TargetDescription,
 };
 use super::sites::SitesReport;
+use crate::database::live_set::RawEntry;
 use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
 use crate::target::identity::{Pid, StartTime, TargetId};
 
@@ -63,6 +65,26 @@ pub fn entry(number: u64, address: u64, size: u64, age_ms: u64, site: SiteId) ->
     }
 }
 
+/// Entries as the database packs them.
+pub fn packed(entries: &[Entry]) -> Entries {
+    let now_ms = entries.iter().map(|entry| entry.age_ms).max().unwrap_or(0);
+    let mut sites: Vec<SiteId> = entries.iter().map(|entry| entry.site).collect();
+    sites.sort_unstable();
+    sites.dedup();
+    let blocks = entries.iter().map(|entry| RawEntry {
+        address: entry.address,
+        block: LiveBlock::pack(BlockFields {
+            number: entry.number,
+            size: entry.size,
+            born_ms: now_ms - entry.age_ms,
+            tid: entry.tid,
+            site: SiteIndex(sites.binary_search(&entry.site).unwrap() as u32),
+            kind: entry.kind,
+        }),
+    });
+    Entries::new(blocks.collect(), now_ms, sites)
+}
+
 /// A database without entries.
 pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
     DatabaseReport {
@@ -81,11 +103,12 @@ pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
             seconds: 7200,
         },
         age_s: 3600,
-        entries: Vec::new(),
+        entries: Entries::default(),
         sites: BTreeMap::new(),
         total: 0,
         gaps: Vec::new(),
         losses: BTreeMap::new(),
+        estimate: None,
         notes: Vec::new(),
     }
 }
@@ -94,7 +117,7 @@ pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
 pub fn with(entries: Vec<Entry>, sites: Vec<(SiteId, Stack)>) -> DatabaseReport {
     DatabaseReport {
         total: entries.len() as u64,
-        entries,
+        entries: packed(&entries),
         sites: sites.into_iter().collect(),
         ..empty(1234, "gateway")
     }

@@ -75,10 +75,12 @@ struct Builder<'a> {
     strings: HashMap<String, i64>,
     /// By name and source file.
     functions: HashMap<(i64, i64), u64>,
-    /// By address and what stands there: inlined frames of one address belong to one location.
-    locations: HashMap<(u64, Vec<(u64, i64)>, String), u64>,
+    locations: HashMap<LocationKey, u64>,
     mappings: HashMap<MappingKey, u64>,
 }
+
+/// Address, functions and lines there, module: inlined frames of one address belong to one location.
+type LocationKey = (u64, Vec<(u64, i64)>, String);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum MappingKey {
@@ -238,7 +240,10 @@ impl<'a> Builder<'a> {
     }
 
     fn mapping_of(&mut self, frame: &Frame) -> u64 {
-        if let Some((module, segment)) = self.locate(frame.address) {
+        if let Some((module, segment)) = self.locate(frame.address)
+            // Another module may have been mapped there before or since.
+            && self.modules[module].name() == frame.module
+        {
             return self.saved_mapping(module, segment);
         }
         if frame.module.is_empty() {

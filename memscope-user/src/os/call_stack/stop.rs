@@ -13,8 +13,10 @@ use crate::target::address::RuntimeAddress;
 use crate::target::identity::Pid;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
-/// Longest wait for the thread to stop; it goes on running all the while.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait for the thread to stop; until then it runs, or waits for a CPU as it did before.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// For so long we ask again at once.
+const EAGER: Duration = Duration::from_millis(1);
 /// Most of a stack that is copied.
 const MAX_COPY: u64 = 1 << 20;
 
@@ -113,10 +115,16 @@ fn wait_for_stop(tid: libc::pid_t, begun: Instant) -> Result<usize, StopError> {
                 return Err(stop_error(error));
             }
         }
-        if begun.elapsed() > PATIENCE {
+        let waited = begun.elapsed();
+        if waited > PATIENCE {
             return Err(StopError::TimedOut);
         }
-        std::thread::sleep(Duration::from_micros(20));
+        // A thread that runs stops at once, and then every moment counts; one that does not is waited for gently.
+        if waited < EAGER {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(50));
+        }
     }
 }
 

@@ -20,6 +20,9 @@ pub enum WalkEnd {
     Stack(StackEnd),
     /// The next frame is found by rbp, which `/proc/PID/task/TID/syscall` does not tell.
     RbpUnknown,
+    /// The frame returns into the kernel's trampoline of a return probe, which alone knows where to go on: the thread is
+    /// inside a probed allocator function.
+    ReturnProbe,
 }
 
 impl WalkEnd {
@@ -27,6 +30,7 @@ impl WalkEnd {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Stack(end) => end.text(),
+            Self::ReturnProbe => "the caller's address is hidden by the return probe of a running collection",
             Self::RbpUnknown => {
                 "the next frame needs rbp, and a sleeping thread's rbp is told to root only (CAP_BPF + CAP_PERFMON)"
             }
@@ -41,6 +45,8 @@ pub struct WalkedFrame {
     pub address: u64,
     /// Of the call it made: the instruction after; otherwise the instruction itself.
     pub is_return_address: bool,
+    /// What a signal handler returns to.
+    pub is_signal_trampoline: bool,
 }
 
 /// A stack.
@@ -60,6 +66,7 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
         frames: vec![WalkedFrame {
             address: start.rip,
             is_return_address: false,
+            is_signal_trampoline: false,
         }],
         end: WalkEnd::Stack(StackEnd::FrameLimit),
         by_frame_pointer: 0,
@@ -77,6 +84,10 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
             });
             return walked;
         };
+        if info.is_trampoline() {
+            walked.end = WalkEnd::ReturnProbe;
+            return walked;
+        }
         let found = info.caller(&registers, memory).and_then(|found| match found {
             Some(caller) => Ok((caller, false)),
             None => by_frame_pointer(&registers, memory).map(|caller| (caller, true)),
@@ -101,6 +112,9 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
             walked.end = WalkEnd::Stack(StackEnd::FramePointers);
             return walked;
         }
+        if let Some(left) = walked.frames.last_mut() {
+            left.is_signal_trampoline = caller.by_signal;
+        }
         guessed = by_guess;
         walked.by_frame_pointer += usize::from(by_guess);
         is_return_address = !caller.by_signal;
@@ -108,6 +122,7 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
         walked.frames.push(WalkedFrame {
             address: registers.rip,
             is_return_address,
+            is_signal_trampoline: false,
         });
     }
     walked

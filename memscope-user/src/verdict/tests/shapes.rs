@@ -71,7 +71,7 @@ pub const SHAPES: &[Shape] = &[
     }),
     leak("vector that never ends", |_, to| vector(to, 2000, u64::MAX)),
     sound("LRU cache, full", |random, to| lru(random, to, 200, 50.0, 1 << 30)),
-    sound("LRU cache, full, hot keys", |random, to| lru_skewed(random, to)),
+    sound("LRU cache, full, hot keys", lru_skewed),
     sound("LRU cache, filling", |random, to| lru(random, to, 2000, 40.0, 1500)),
     sound("growing but bounded map", |random, to| {
         lru(random, to, 1 << 20, 60.0, 800)
