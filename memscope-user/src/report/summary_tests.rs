@@ -192,7 +192,7 @@ fn sites_are_selected_ordered_and_put_together() {
             .len(),
         5
     );
-    assert!(text(&summary, &groups).contains("LEAKING    6.9 MiB in 4,507 blocks, 5 sites, 1.2 MiB/min  gateway\n"));
+    assert!(text(&summary, &groups).contains("LEAKING    6.6 MiB in 4,707 blocks, 5 sites, 1.2 MiB/min  gateway\n"));
 }
 
 fn document(summaries: &[Summary], selection: &Selection) -> serde_json::Value {
