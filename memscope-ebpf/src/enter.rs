@@ -5,14 +5,14 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::live::LiveBlock;
 
 use crate::registers::Registers;
-use crate::{count, leave, maps};
+use crate::{count, leave, maps, sampler};
 
 /// Probe program of every allocating and reallocating function, at its entry.
 #[uprobe]
@@ -42,8 +42,11 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
         }
         let call = call_at(inflight, depth)?;
         (*call).stack_pointer = stack_pointer;
-        (*call).cookie = cookie;
-        (*call).size = requested_size(spec, registers);
+        let size = requested_size(spec, registers);
+        let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
+        let left_out = !resizes && sampler::leaves_out(size, maps::sample_bytes());
+        (*call).cookie = if left_out { cookie | UNSAMPLED } else { cookie };
+        (*call).size = size;
         (*call).pointer = 0;
         (*call).old = LiveBlock([0; 3]);
         if let CallResult::Stored(argument) = spec.result {

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
-use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -14,7 +14,7 @@ use memscope_ebpf::state::State;
 
 use crate::enter::call_at;
 use crate::registers::Registers;
-use crate::{atomic, count, maps, sites};
+use crate::{atomic, budget, count, maps, sites};
 
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
@@ -43,8 +43,9 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     // SAFETY: the element belongs to this thread alone, and this thread is here.
     let call = unsafe { returning_call(inflight, entry_stack_pointer) }?;
     // SAFETY: as above.
-    let (spec, size, pointer, old) = unsafe {
+    let (cookie, spec, size, pointer, old) = unsafe {
         (
+            (*call).cookie,
             CallSpec::from_cookie((*call).cookie)?,
             (*call).size,
             (*call).pointer,
@@ -53,6 +54,7 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     };
     // SAFETY: as above.
     unsafe { close(inflight, call) };
+    budget::spend(state);
 
     let address = match result_address(spec, registers, pointer) {
         Ok(address) => address,
@@ -69,6 +71,10 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     if !old.is_none() {
         sites::count_freed(old.site(), old.size());
         count::one(Counter::Reallocated);
+    }
+    if cookie & UNSAMPLED != 0 {
+        count::one(Counter::Unsampled);
+        return None;
     }
     // A realloc in place keeps its number: it is the same entry with a new size, site and age.
     let number = if !old.is_none() && address == pointer {

@@ -4,13 +4,16 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod budget;
 mod count;
+mod empty;
 mod enter;
 mod free;
 mod leave;
 mod lifecycle;
 mod maps;
 mod registers;
+mod sampler;
 mod sites;
 mod stack;
 mod unwinder;

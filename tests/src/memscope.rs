@@ -128,6 +128,15 @@ impl Output {
         line
     }
 
+    /// Demands that stderr has this line: what a command tells that is no report.
+    pub fn expect_told(&self, line: &str) -> &Self {
+        assert!(
+            self.stderr.lines().any(|l| l == line),
+            "no line {line:?} on stderr in\n{self}"
+        );
+        self
+    }
+
     /// Demands that stdout has this line.
     pub fn expect_line(&self, line: &str) -> &Self {
         assert!(self.stdout.lines().any(|l| l == line), "no line {line:?} in\n{self}");

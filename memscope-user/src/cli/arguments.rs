@@ -4,7 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::diff::DiffArguments;
+use super::export::ExportArguments;
+use super::merge::MergeArguments;
+use super::suppress::SuppressArguments;
+use super::verdict_arguments::{CheckArguments, MarkArguments, ReportArguments, SpanArguments};
 use crate::age::Age;
+use crate::host::preflight::Danger;
 use crate::os::Key;
 
 /// Finds memory leaks of a running process from outside: which calls took memory and never gave it back.
@@ -42,10 +48,24 @@ pub enum Command {
     Destroy(TargetArguments),
     /// Print the live blocks of at least an age, with their call stacks
     Print(PrintArguments),
+    /// Which call sites leak, how fast, with what evidence
+    Report(ReportArguments),
+    /// For cron: one line a suspect, exit 1; clean 0, cannot judge 6
+    Check(CheckArguments),
+    /// Note a moment; --since and --between then select blocks born there
+    Mark(MarkArguments),
     /// Counts, capacity and losses of a database
     Stats(ShowArguments),
     /// The databases on this host
     List(ListArguments),
+    /// Profiles, flame graphs and metrics for other tools
+    Export(ExportArguments),
+    /// What changed between two saved reports, or since one
+    Diff(DiffArguments),
+    /// The saved reports of many hosts in one
+    Merge(MergeArguments),
+    /// Take a known site off the list of suspects
+    Suppress(SuppressArguments),
     /// In the foreground: attach, wait, print, detach
     Trace(TraceArguments),
     /// Remove the databases of targets that have ended
@@ -56,6 +76,12 @@ pub enum Command {
     Console(ConsoleArguments),
     /// One of the console's OS keys, once
     Os(OsArguments),
+    /// Attach programs that do nothing, until standard input ends
+    #[command(hide = true)]
+    Floor(FloorArguments),
+    /// Be a child that probes are tried on
+    #[command(hide = true)]
+    Sacrifice(SacrificeArguments),
 }
 
 /// Processes by what they are.
@@ -98,6 +124,30 @@ pub struct SettingsArguments {
     #[arg(long, value_name = "BLOCKS", default_value_t = memscope_ebpf::limits::LIVE_CAPACITY,
           value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
     pub max_blocks: u32,
+    /// Record one block in so many bytes allocated; reports are estimates then (default: every block)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=memscope_ebpf::sample::MOST_BYTES))]
+    pub sample_bytes: Option<u64>,
+    /// What collection may cost the target, percent of one CPU (default: no limit)
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_cpu: Option<u32>,
+    /// What happens above that; `stop` also refuses a target that is above it from the first
+    #[arg(long, value_enum, default_value_t, requires = "max_cpu")]
+    pub over_budget: OverBudget,
+    /// Attach in spite of a danger that memscope refuses for (repeatable)
+    #[arg(long, value_enum, value_name = "DANGER")]
+    pub accept: Vec<Danger>,
+}
+
+/// What happens when collection costs more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OverBudget {
+    /// Stop collecting, within a second
+    #[default]
+    Stop,
+    /// Go on by sampling
+    Sample,
+    /// Go on
+    Ignore,
 }
 
 /// `detach`.
@@ -142,6 +192,9 @@ pub struct PrintArguments {
     /// What
     #[command(flatten)]
     pub entries: EntriesArguments,
+    /// Which blocks
+    #[command(flatten)]
+    pub span: SpanArguments,
     /// Exit 1 when a block is printed, 6 when that cannot be told
     #[arg(long)]
     pub exit_code: bool,
@@ -187,7 +240,7 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// Process id
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present = "command")]
     pub pid: Option<u32>,
     /// Print after this time: seconds, or 90s, 15m, 1h, 2d; otherwise at Ctrl-C or when the target ends
     #[arg(long = "for", value_name = "TIME")]
@@ -207,7 +260,8 @@ pub struct TraceArguments {
     /// How
     #[command(flatten)]
     pub settings: SettingsArguments,
-    /// A command to start and trace
+    /// A command to start and trace; with a process id, a command to run against that process: what is printed is what
+    /// was born while it ran
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
@@ -247,4 +301,19 @@ pub struct OsArguments {
     /// Rendering
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// `floor`.
+#[derive(Debug, Args)]
+pub struct FloorArguments {
+    /// Process id
+    pub pid: u32,
+}
+
+/// `sacrifice`.
+#[derive(Debug, Args)]
+pub struct SacrificeArguments {
+    /// Under a seccomp filter that kills at the system call of return probes
+    #[arg(long)]
+    pub filtered: bool,
 }

@@ -8,6 +8,7 @@ use super::run::CommandError;
 use crate::collection::survey::survey;
 use crate::exit::ExitCode;
 use crate::host::checks::{self, Outcome};
+use crate::host::preflight;
 use crate::target::identity::Pid;
 use crate::target::process::Target;
 
@@ -28,6 +29,15 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, CommandError> {
         let survey = survey(&target)?;
         attach::describe(&survey, &mut out)?;
         survey.require_allocator(&target)?;
+        let findings = preflight::look(&target, &survey);
+        for finding in &findings {
+            let word = if finding.danger.is_some() { "DANGER" } else { "note" };
+            writeln!(out, "{word:<8} {finding}")?;
+        }
+        if findings.is_empty() {
+            writeln!(out, "ok       nothing found that attaching could hurt")?;
+        }
+        fit &= findings.iter().all(|finding| finding.danger.is_none());
     }
     out.flush()?;
     Ok(if fit { ExitCode::Success } else { ExitCode::NotPermitted })

@@ -6,9 +6,10 @@ use super::arguments::{AttachArguments, DetachArguments, GcArguments, TargetArgu
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
-use crate::collection::steps::{self, Settings};
+use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
@@ -23,7 +24,7 @@ use crate::target::process::Target;
 pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for target in select::processes(&arguments.target)? {
-        steps::create(&roots, &target, Settings::from(&arguments.settings))?;
+        steps::create(&roots, &target, arguments.settings.settings(&roots)?)?;
         say("Creating Memory Scope database")?;
     }
     Ok(ExitCode::Success)
@@ -36,9 +37,9 @@ pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
 pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for target in select::processes(arguments)? {
-        let survey = steps::start(&roots, &target)?;
+        let started = steps::start(&roots, &target, Diagnostics::Off)?;
         if verbose {
-            attach::describe(&survey, &mut io::stderr().lock())?;
+            attach::describe(&started.survey, &mut io::stderr().lock())?;
         }
         say("Memory scope data collection started")?;
     }

@@ -7,8 +7,11 @@ use clap::Parser as _;
 use super::arguments::{Arguments, Command};
 use super::{attach, console, lifecycle, os, print, show, trace};
 use crate::collection::error::CollectionError;
+use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
+use crate::export::file::FileError;
+use crate::host::calibration::CalibrationError;
 use crate::host::privilege::Privileges;
 use crate::os::OsError;
 use crate::report;
@@ -23,9 +26,18 @@ pub enum CommandError {
     /// An OS key.
     #[error(transparent)]
     Os(#[from] OsError),
+    /// This host could not be measured.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Standard output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A saved report.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -53,13 +65,22 @@ impl From<TargetError> for CommandError {
 
 impl CommandError {
     /// What the process ends with.
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Os(error) => error.exit_code(),
             Self::Collection(error) => error.exit_code(),
+            Self::Calibration(_) => ExitCode::NotPermitted,
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
-            Self::Output(_) | Self::Spawn { .. } => ExitCode::NotPermitted,
+            // As for a PID without a process: what was named is not there.
+            Self::Saved(SavedError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::NotFound
+            }
+            Self::Saved(SavedError::Io { .. }) => ExitCode::NotPermitted,
+            Self::Saved(_) => ExitCode::Usage,
+            Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
+            Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,
         }
     }
@@ -106,6 +127,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Doctor(doctor) => return super::doctor::run(doctor),
         Command::Console(console) => return console::run(console),
         Command::Os(os) => return os::run(os),
+        // Saved reports are read by anybody.
+        Command::Diff(diff) if !diff.needs_databases() => return super::diff::run(diff),
+        Command::Merge(merge) => return super::merge::run(merge),
         _ => {}
     }
     Privileges::of_this_process()
@@ -119,12 +143,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Stop(stop) => lifecycle::stop(stop),
         Command::Destroy(destroy) => lifecycle::destroy(destroy),
         Command::Print(print) => print::run(print),
+        Command::Report(report) => super::report::run(report),
+        Command::Check(check) => super::check::run(check),
+        Command::Mark(mark) => super::mark::run(mark),
         Command::Stats(stats) => show::stats(stats),
         Command::List(list) => show::list(list),
+        Command::Export(export) => super::export::run(export),
+        Command::Diff(diff) => super::diff::run(diff),
+        Command::Merge(merge) => super::merge::run(merge),
+        Command::Suppress(suppress) => super::suppress::run(suppress),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
         Command::Console(console) => console::run(console),
         Command::Os(os) => os::run(os),
+        Command::Floor(floor) => super::floor::run(floor),
+        Command::Sacrifice(_) => Ok(ExitCode::Success),
     }
 }

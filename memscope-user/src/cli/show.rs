@@ -1,6 +1,7 @@
 //! `stats` and `list`: what is collected, and what was lost.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 
 use memscope_ebpf::counter::{Counter, Weight};
@@ -10,13 +11,16 @@ use serde::Serialize;
 use super::arguments::{Format, ListArguments, ShowArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use crate::collection::cost::{self, Cost};
 use crate::collection::status;
 use crate::database::error::DatabaseError;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
 use crate::exit::ExitCode;
+use crate::host::calibration::Calibration;
 use crate::report::Escaped;
+use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 
 /// One database, counted.
@@ -30,6 +34,7 @@ struct Stats {
     since_unix_s: Option<u64>,
     seconds: u64,
     functions: usize,
+    cost: Option<CostPart>,
     live: Live,
     sites: Used,
     /// Sites by why their stacks end.
@@ -37,6 +42,32 @@ struct Stats {
     events: BTreeMap<&'static str, u64>,
     anomalies: BTreeMap<&'static str, u64>,
     losses: BTreeMap<&'static str, u64>,
+}
+
+/// What collection costs the target now.
+#[derive(Debug, Serialize)]
+struct CostPart {
+    events_per_s: u64,
+    percent_of_one_cpu: Option<f64>,
+}
+
+impl From<Cost> for CostPart {
+    fn from(cost: Cost) -> Self {
+        Self {
+            events_per_s: cost.events_per_s.round() as u64,
+            // A thousandth of a percent is finer than it is known.
+            percent_of_one_cpu: cost.percent.map(|percent| (percent * 1000.0).round() / 1000.0),
+        }
+    }
+}
+
+impl fmt::Display for CostPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.percent_of_one_cpu {
+            Some(percent) => write!(f, "{percent:.1} % of one CPU, {} events/s", self.events_per_s),
+            None => write!(f, "{} events/s", self.events_per_s),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -52,7 +83,7 @@ struct Used {
     capacity: u32,
 }
 
-fn measure(session: &Session) -> Result<Stats, DatabaseError> {
+fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, DatabaseError> {
     let target = status::description(session);
     let collection = status::collection(session)?;
     let totals = session.live_totals()?;
@@ -71,6 +102,7 @@ fn measure(session: &Session) -> Result<Stats, DatabaseError> {
         since_unix_s: collection.since_unix_s,
         seconds: collection.seconds,
         functions: session.file.calls.len(),
+        cost: cost.map(CostPart::from),
         live: Live {
             blocks: totals.blocks,
             bytes: totals.bytes,
@@ -91,6 +123,9 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "Target: {} {}", stats.pid, Escaped(&stats.comm))?;
     writeln!(out, "  collection     {}, {} s", stats.state, stats.seconds)?;
     writeln!(out, "  functions      {} probed", stats.functions)?;
+    if let Some(cost) = &stats.cost {
+        writeln!(out, "  cost           {cost}")?;
+    }
     writeln!(
         out,
         "  live           {} blocks, {} bytes ({} blocks at most)",
@@ -128,7 +163,25 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// The database cannot be read, or the output not written.
 pub(crate) fn write_stats(session: &Session, out: &mut dyn Write) -> Result<(), CommandError> {
-    Ok(write_text(&measure(session)?, out)?)
+    Ok(write_text(&measure(session, None)?, out)?)
+}
+
+/// What each collection costs; `None` for those that do not run.
+fn costs(sessions: &[Session], calibration: Option<&Calibration>) -> Result<Vec<Option<Cost>>, DatabaseError> {
+    let mut running = Vec::new();
+    let mut runs = Vec::new();
+    for session in sessions {
+        let collects = status::state(session)? == CollectionState::Collecting;
+        runs.push(collects);
+        if collects {
+            running.push(session);
+        }
+    }
+    let mut costs = cost::now(&running, calibration)?.into_iter();
+    Ok(runs
+        .into_iter()
+        .map(|collects| if collects { costs.next() } else { None })
+        .collect())
 }
 
 /// Runs `stats`.
@@ -142,9 +195,16 @@ pub fn stats(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     } else {
         select::databases(&roots, &arguments.target)?
     };
+    let mut sessions = Vec::new();
     let mut all = Vec::new();
     for id in &ids {
-        all.push(measure(&Session::open(&roots, *id)?)?);
+        sessions.push(Session::open(&roots, *id)?);
+    }
+    // What cannot be measured is not told; the counts are all the same.
+    let calibration = Calibration::of_this_host(&roots).ok();
+    let costs = costs(&sessions, calibration.as_ref())?;
+    for (session, cost) in sessions.iter().zip(costs) {
+        all.push(measure(session, cost)?);
     }
     let mut out = io::stdout().lock();
     match arguments.format {

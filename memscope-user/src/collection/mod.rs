@@ -1,8 +1,13 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
 pub mod code;
+pub mod cost;
 pub mod error;
+pub mod estimate;
+pub mod memory_use;
+mod naming;
 pub mod reading;
+pub mod site_reading;
 pub mod status;
 pub mod steps;
 pub mod survey;

@@ -1,17 +1,21 @@
 //! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
 
-use memscope_ebpf::state::Control;
+use aya::Ebpf;
+use memscope_ebpf::state::{Control, OverBudget};
 
 use super::code::{self, Code};
 use super::error::CollectionError;
 use super::status;
 use super::survey::{Survey, survey};
 use crate::database::error::DatabaseError;
-use crate::database::paths::Roots;
+use crate::database::load::Diagnostics;
+use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Limits, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
-use crate::probe::attach;
+use crate::host::preflight::{self, Accepted, Finding};
+use crate::probe::plan::PlannedCall;
+use crate::probe::{attach, restored};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
@@ -21,12 +25,26 @@ use crate::target::process::{Target, TargetError};
 pub struct Settings {
     /// Live blocks it can hold.
     pub live_capacity: u32,
+    /// What collection may cost, and whether it samples.
+    pub limits: Limits,
+    /// Dangers to the target that the user accepts.
+    pub accepted: Accepted,
+}
+
+/// A collection that has been started.
+pub struct Started {
+    /// What was found in the target.
+    pub survey: Survey,
+    /// What the preflight found and did not refuse for.
+    pub findings: Vec<Finding>,
+    /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
+    pub object: Ebpf,
 }
 
 /// What an attach came to.
 pub enum Attached {
     /// Collection started.
-    Started(Box<Survey>),
+    Started(Box<Started>),
     /// It was running.
     AlreadyRunning,
 }
@@ -59,7 +77,7 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
     folder::make_private(&paths.bpf)?;
     let code = Code::of(target, |_| false)?;
     let capacities = code.capacities(settings.live_capacity);
-    drop(load::object(&paths, capacities)?);
+    drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
     let build_id = code
         .modules
@@ -75,6 +93,8 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
         build_id,
         created: Moment::now(),
         capacities,
+        limits: settings.limits,
+        accepted: settings.accepted,
         runs: Vec::new(),
         generations: Vec::new(),
         layout: code::empty_layout(capacities),
@@ -93,7 +113,7 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
 ///
 /// # Errors
 /// No database; it runs already; no allocator found; the kernel refused a probe, and then none stays.
-pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> {
+pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result<Started, CollectionError> {
     require_host()?;
     let paths = roots.session(target.id);
     let _lock = store::lock_existing(&paths, target.id)?;
@@ -105,30 +125,59 @@ pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> 
     }
     let survey = survey(target)?;
     survey.require_allocator(target)?;
+    let findings = preflight::look(target, &survey);
+    let refused = |finding: &&Finding| finding.danger.is_some_and(|danger| !session.file.accepted.has(danger));
+    if let Some(finding) = findings.iter().find(refused) {
+        return Err(CollectionError::Danger {
+            pid: target.id.pid.0,
+            finding: finding.to_string(),
+        });
+    }
+    if let Some(at) = status::stopped_by_budget(&session)?
+        && let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none())
+    {
+        run.to = Some(at);
+    }
     links::detach(&paths)?;
     session.forget_open_calls()?;
-    let outcome = attach_probes(&mut session, target, &survey);
+    // No program runs now that would write there.
+    session.forget_budget()?;
+    let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
-        let _ = links::detach(&paths);
+        let _ = take_probes_away(&paths, target.id, &survey.calls);
+        // Whatever the kernel refused a process that is no more, its end is the reason.
+        if !target.is_alive() {
+            return Err(TargetError::Ended(target.id.pid).into());
+        }
     }
-    outcome.map(|()| survey)
+    outcome.map(|object| Started {
+        survey,
+        findings,
+        object,
+    })
 }
 
-fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Result<(), CollectionError> {
+fn attach_probes(
+    session: &mut Session,
+    target: &Target,
+    survey: &Survey,
+    diagnostics: Diagnostics,
+) -> Result<Ebpf, CollectionError> {
     let ended = || TargetError::Ended(target.id.pid);
     let thread = target.live_thread().ok_or_else(ended)?;
     let control = Control {
         tgid: target.id.pid.0,
         collecting: 0,
         bound_tid: thread,
-        padding: 0,
+        ..limits(session)?
     };
     session.set_control(control)?;
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
     session.file.runs.retain(|run| run.to.is_some());
     session.file.calls.clone_from(&survey.calls);
     code::refresh(session, target)?;
-    let mut object = load::object(&session.paths, session.file.capacities)?;
+    let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
+    session.file.write(&session.paths.file())?;
     attach::attach(&mut object, &session.paths, thread, &survey.calls, &survey.module_paths)?;
     session.file.runs.push(Run {
         from: Moment::now(),
@@ -146,7 +195,29 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     if !target.is_alive() {
         return Err(ended().into());
     }
-    Ok(())
+    Ok(object)
+}
+
+/// The part of CONTROL that tells the programs what collection may cost.
+fn limits(session: &Session) -> Result<Control, DatabaseError> {
+    let limits = session.file.limits;
+    let over_budget = match limits.over_budget {
+        Exceeded::Stop => OverBudget::Stop,
+        Exceeded::Sample => OverBudget::Sample,
+        Exceeded::Ignore => OverBudget::Ignore,
+    };
+    // Sampling that the budget brought on stays: what is recorded from now on is as incomplete as before.
+    let before = session.control()?.sample_bytes;
+    Ok(Control {
+        over_budget: over_budget as u32,
+        sample_bytes: if before != 0 {
+            before
+        } else {
+            limits.sample_bytes.unwrap_or(0)
+        },
+        calls_per_second: limits.calls_per_second.unwrap_or(0),
+        ..Control::default()
+    })
 }
 
 /// Stops collecting; the database stays.
@@ -158,9 +229,18 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
     let _lock = store::lock_existing(&paths, id)?;
     let mut session = Session::open(roots, id)?;
     let control = session.control()?;
+    if let Some(at) = status::stopped_by_budget(&session)? {
+        // The programs stopped collecting; the probes are still to be taken out.
+        if let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none()) {
+            run.to = Some(at);
+            session.file.write(&paths.file())?;
+            take_probes_away(&paths, id, &session.file.calls)?;
+            return Ok(session.forget_open_calls()?);
+        }
+    }
     if control.collecting == 0 {
         // Probes without collection are what a killed start or stop left, or an exec of the target.
-        links::detach(&paths)?;
+        take_probes_away(&paths, id, &session.file.calls)?;
         return Err(DatabaseError::NotRunning(id).into());
     }
     if let Some(run) = session.file.runs.last_mut() {
@@ -171,8 +251,17 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         collecting: 0,
         ..control
     })?;
-    links::detach(&paths)?;
+    take_probes_away(&paths, id, &session.file.calls)?;
     Ok(session.forget_open_calls()?)
+}
+
+/// Takes the probes away, and returns when they are gone from the target's text.
+fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<(), DatabaseError> {
+    links::detach(paths)?;
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, calls);
+    }
+    Ok(())
 }
 
 /// Destroys a database in whatever state it is.
@@ -184,7 +273,15 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
     if !paths.exist() {
         return Err(DatabaseError::Missing(id).into());
     }
-    Ok(store::remove(&paths)?)
+    // Of a session that is unfinished nothing says where its probes sat; they go all the same.
+    let calls = SessionFile::read(&paths.file(), id)
+        .map(|file| file.calls)
+        .unwrap_or_default();
+    store::remove(&paths)?;
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, &calls);
+    }
+    Ok(())
 }
 
 /// Creates and starts as far as that is still to be done: idempotent.
@@ -194,7 +291,12 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
 ///
 /// # Errors
 /// As [`create`] and [`start`]. A database made by this call does not stay behind when its start fails.
-pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Attached, CollectionError> {
+pub fn attach(
+    roots: &Roots,
+    target: &Target,
+    settings: Settings,
+    diagnostics: Diagnostics,
+) -> Result<Attached, CollectionError> {
     require_host()?;
     let mut created = create_unless_there(roots, target, settings)?;
     match Session::open(roots, target.id) {
@@ -206,6 +308,8 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
                     target,
                     Settings {
                         live_capacity: session.file.capacities.live,
+                        limits: session.file.limits,
+                        accepted: session.file.accepted,
                     },
                 )?;
             }
@@ -221,8 +325,8 @@ pub fn attach(roots: &Roots, target: &Target, settings: Settings) -> Result<Atta
         }
         Err(error) => return Err(error.into()),
     }
-    match start(roots, target) {
-        Ok(survey) => Ok(Attached::Started(Box::new(survey))),
+    match start(roots, target, diagnostics) {
+        Ok(started) => Ok(Attached::Started(Box::new(started))),
         Err(CollectionError::Database(DatabaseError::Running(_))) => Ok(Attached::AlreadyRunning),
         Err(error) => {
             if created {

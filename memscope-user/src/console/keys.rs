@@ -10,9 +10,12 @@ use crate::collection::error::CollectionError;
 use crate::collection::reading::{self, Choice, Order};
 use crate::collection::steps::{self, Settings};
 use crate::database::error::DatabaseError;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
+use crate::database::session_file::Limits;
 use crate::exit::ExitCode;
+use crate::host::preflight::Accepted;
 use crate::host::privilege::Privileges;
 use crate::report::clock::TimeOfDay;
 use crate::report::model::CollectionState;
@@ -39,6 +42,8 @@ pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     let settings = Settings {
         live_capacity: memscope_ebpf::limits::LIVE_CAPACITY,
+        limits: Limits::default(),
+        accepted: Accepted::default(),
     };
     match steps::create(roots, &Target { id }, settings) {
         Ok(()) => tell(out, "Creating Memory Scope database", ExitCode::Success),
@@ -54,7 +59,7 @@ pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
 /// `o`.
 pub fn start(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
-    match steps::start(roots, &Target { id }) {
+    match steps::start(roots, &Target { id }, Diagnostics::Off) {
         Ok(_) => tell(out, "Memory scope data collection started", ExitCode::Success),
         Err(CollectionError::Database(DatabaseError::Running(_))) => tell(
             out,
@@ -105,11 +110,7 @@ pub fn print(roots: &Roots, id: TargetId, age: Age, age_is_shown: bool, out: &mu
         }
         Err(error) => return Err(error.into()),
     };
-    let choice = Choice {
-        age,
-        order: Order::Age,
-        limit: None,
-    };
+    let choice = Choice::of_age(age, Order::Age);
     let read = reading::read(&session, choice)?;
     warn_of_youth(&read);
     report.database(&read)?;

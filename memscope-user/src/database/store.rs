@@ -126,7 +126,11 @@ pub fn remove_unfinished(paths: &SessionPaths) -> Result<bool, DatabaseError> {
     Ok(true)
 }
 
-fn make_root(path: &Path) -> Result<(), DatabaseError> {
+/// Makes a root folder, private.
+///
+/// # Errors
+/// It cannot be made, or is not ours.
+pub fn make_root(path: &Path) -> Result<(), DatabaseError> {
     if let Some(parent) = path.parent()
         && parent.symlink_metadata().is_err()
     {

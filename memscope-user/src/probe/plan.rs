@@ -66,6 +66,10 @@ pub enum Program {
     CallReturn,
     /// A call begins.
     CallEnter,
+    /// Nothing, at an entry: see [`Program::empty`].
+    EmptyEnter,
+    /// Nothing, at a return.
+    EmptyReturn,
 }
 
 impl Program {
@@ -76,6 +80,17 @@ impl Program {
             Self::FreeEnter => "free_enter",
             Self::CallReturn => "call_return",
             Self::CallEnter => "call_enter",
+            Self::EmptyEnter => "empty_enter",
+            Self::EmptyReturn => "empty_return",
+        }
+    }
+
+    /// The program of the same kind that does nothing: what its probe costs without it.
+    #[must_use]
+    pub const fn empty(self) -> Self {
+        match self {
+            Self::FreeEnter | Self::CallEnter | Self::EmptyEnter => Self::EmptyEnter,
+            Self::CallReturn | Self::EmptyReturn => Self::EmptyReturn,
         }
     }
 }
