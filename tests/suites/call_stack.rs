@@ -144,6 +144,8 @@ fn redis_shows_gdbs_functions_in_every_thread() {
     let target = Target::spawn(redis::command(folder.path()));
     redis::wait(folder.path());
     let pid = target.pid();
+    // The last of its helpers to be started.
+    task(pid, "bio_lazy_free");
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
     let tids: Vec<u32> = tasks
         .flatten()
