@@ -28,6 +28,17 @@ fn sleeps(tid: u32) {
     });
 }
 
+/// A thread's name stands before its first instruction: waits until it has come to what it is named for.
+fn spinner(pid: u32) -> u32 {
+    let tid = task(pid, "spinner");
+    until(EXIT, "the spinner to spin", || {
+        let times = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+        let ran_ns: u64 = times.split_whitespace().next()?.parse().ok()?;
+        (ran_ns > 5_000_000).then_some(())
+    });
+    tid
+}
+
 fn ask(pid: u32, tid: u32) -> Value {
     let memscope = Memscope::new();
     let output = memscope.ok(&["os", "t", &pid.to_string(), &tid.to_string(), "--format", "json"]);
@@ -163,7 +174,7 @@ fn a_running_thread_is_stopped_briefly_said_so_and_runs_on() {
     let mut target = Target::start::<&str>(&Program::new("looked_at.c").flags(&["-O2"]).build(), &[]);
     target.act("spinner");
     let pid = target.pid();
-    let tid = task(pid, "spinner");
+    let tid = spinner(pid);
     let memscope = Memscope::new();
     for _ in 0..20 {
         let answer = ask(pid, tid);
@@ -184,7 +195,7 @@ fn a_stopped_target_is_looked_at_and_stays_stopped() {
     let mut target = Target::start::<&str>(&Program::new("looked_at.c").flags(&["-O2"]).build(), &[]);
     target.act("spinner");
     let pid = target.pid();
-    let tid = task(pid, "spinner");
+    let tid = spinner(pid);
     process::signal(pid, libc::SIGSTOP);
     until(EXIT, "the stop", || (process::state(tid) == Some('T')).then_some(()));
     let answer = ask(pid, tid);
@@ -200,7 +211,7 @@ fn a_running_thread_that_is_traced_already_is_refused_in_words() {
     let mut target = Target::start::<&str>(&Program::new("looked_at.c").flags(&["-O2"]).build(), &[]);
     target.act("spinner");
     let pid = target.pid();
-    let tid = task(pid, "spinner");
+    let tid = spinner(pid);
     let mut tracer = Command::new("strace")
         .args(["-f", "-o", "/dev/null", "-p", &pid.to_string()])
         .stderr(Stdio::null())

@@ -72,12 +72,9 @@ pub(super) fn gather(files: &ProcessFiles) -> Result<Cache, OsError> {
             break;
         }
         match measure(&opening) {
-            Ok(Some(file)) => {
-                found.entry(file.identity).or_insert(CachedFile {
-                    path: path.to_string_lossy().into_owned(),
-                    size: file.size,
-                    cached: file.cached,
-                });
+            Ok(Some((key, size, cached))) => {
+                let path = path.to_string_lossy().into_owned();
+                found.entry(key).or_insert(CachedFile { path, size, cached });
             }
             Ok(None) => {}
             Err(_) => unreadable += 1,
@@ -146,11 +143,8 @@ fn measure(opening: &Path) -> io::Result<Option<Measured>> {
     }
     let cached = resident_bytes(&file, metadata.len())?;
     // The last page is counted whole.
-    Ok(Some(Measured {
-        identity: (metadata.dev(), metadata.ino()),
-        size: metadata.len(),
-        cached: cached.min(metadata.len()),
-    }))
+    let key = (metadata.dev(), metadata.ino());
+    Ok(Some((key, metadata.len(), cached.min(metadata.len()))))
 }
 
 fn cpu_caches(folder: &Path) -> Vec<CpuCache> {
@@ -256,7 +250,7 @@ mod tests {
         assert!(matches!(measure(Path::new("/dev/null")), Ok(None)));
         assert!(matches!(measure(Path::new("/proc/self/fd")), Ok(None)));
         let own = std::env::current_exe().unwrap();
-        let file = measure(&own).unwrap().unwrap();
-        assert!(file.cached > 0 && file.cached <= file.size);
+        let (_, size, cached) = measure(&own).unwrap().unwrap();
+        assert!(cached > 0 && cached <= size);
     }
 }

@@ -15,8 +15,10 @@ use crate::target::memory::{ProcessMemory, TargetMemory};
 
 /// Longest wait for the thread to stop; until then it runs, or waits for a CPU as it did before.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// For so long we ask again at once.
-const EAGER: Duration = Duration::from_millis(1);
+/// For so long we ask again at once; a thread that has not stopped by then may be waiting for this very CPU.
+const EAGER: Duration = Duration::from_micros(200);
+/// The nice value of those that go first; it is that of the tracing thread alone, which ends with the copy.
+const HIGHEST: i32 = -20;
 /// Most of a stack that is copied.
 const MAX_COPY: u64 = 1 << 20;
 
@@ -57,6 +59,9 @@ fn seize_and_copy(
     memory: &ProcessMemory,
     stack_end: &dyn Fn(u64) -> Option<u64>,
 ) -> Result<Stopped, StopError> {
+    // Whoever holds up the target must not be held up: on a busy host this thread would lose its CPU in between. Not
+    // everybody may; then it is as it is.
+    let _ = rustix::process::setpriority_process(None, HIGHEST);
     request(libc::PTRACE_SEIZE, tid, 0)?;
     let begun = Instant::now();
     request(libc::PTRACE_INTERRUPT, tid, 0)?;
