@@ -17,4 +17,5 @@ pub mod run;
 pub(crate) mod select;
 pub(crate) mod show;
 pub mod suppress;
+pub mod suppressions;
 mod trace;

@@ -14,6 +14,7 @@ use crate::export::file::FileError;
 use crate::host::privilege::Privileges;
 use crate::os::OsError;
 use crate::report;
+use crate::suppress::files::SuppressionError;
 use crate::target::process::TargetError;
 
 /// Why a command ended early.
@@ -34,6 +35,9 @@ pub enum CommandError {
     /// A saved report.
     #[error(transparent)]
     Saved(#[from] SavedError),
+    /// Suppressions.
+    #[error(transparent)]
+    Suppression(#[from] SuppressionError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -73,7 +77,7 @@ impl CommandError {
                 ExitCode::NotFound
             }
             Self::Saved(SavedError::Io { .. }) => ExitCode::NotPermitted,
-            Self::Saved(_) => ExitCode::Usage,
+            Self::Saved(_) | Self::Suppression(_) => ExitCode::Usage,
             Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
             Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,
