@@ -36,7 +36,8 @@ pub fn survey(target: &Target, by_hand: &[CustomSpec]) -> Result<Survey, Collect
         // Only indirect functions need it; the discovery says so if one does.
         Err(_) => Box::new(NoMemory),
     };
-    let discovery = discover_with(&images, memory.as_ref(), by_hand)?;
+    let mut discovery = discover_with(&images, memory.as_ref(), by_hand)?;
+    discovery.leave_uncalled_operators_out(&images);
     let calls = plan(&discovery, &images);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
     if !target.is_alive() {
