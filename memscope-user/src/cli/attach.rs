@@ -16,6 +16,7 @@ use crate::database::session_file::{Exceeded, Limits};
 use crate::database::{bpffs, store};
 use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
+use crate::host::preflight::Finding;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
@@ -98,7 +99,9 @@ pub fn one(
     match &attached {
         Attached::Started(started) => {
             let survey = &started.survey;
-            for finding in &started.findings {
+            // What could hurt is told even when it was accepted.
+            let told = |finding: &&Finding| verbose || finding.danger.is_some();
+            for finding in started.findings.iter().filter(told) {
                 writeln!(stderr, "memscope: {finding}")?;
             }
             if verbose {

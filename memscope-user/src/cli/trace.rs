@@ -10,9 +10,11 @@ use super::arguments::{EntriesArguments, TraceArguments};
 use super::run::{CommandError, complain};
 use super::{attach, print};
 use crate::age::Age;
+use crate::collection::status;
 use crate::collection::steps::{self, Attached};
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
+use crate::database::session::Session;
 use crate::exit::ExitCode;
 use crate::target::identity::Pid;
 use crate::target::process::Target;
@@ -60,6 +62,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         () = told(attached, diagnostics) => {}
+        () = budget_exceeded(&roots, &target) => {}
     }
     let entries = EntriesArguments {
         age: arguments.age,
@@ -100,6 +103,17 @@ fn start_command(command: &[OsString]) -> Result<Child, CommandError> {
 
 async fn end_of(target: &Target) {
     while target.is_alive() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The programs stop by themselves; a foreground run takes the probes out too.
+async fn budget_exceeded(roots: &Roots, target: &Target) {
+    loop {
+        let stopped = Session::open(roots, target.id).and_then(|session| status::stopped_by_budget(&session));
+        if matches!(stopped, Ok(Some(_))) && steps::stop(roots, target.id).is_ok() {
+            return;
+        }
         tokio::time::sleep(LOOK).await;
     }
 }
