@@ -9,6 +9,7 @@ pub mod oracle;
 pub mod process;
 pub mod program;
 pub mod report;
+pub mod server;
 pub mod session;
 pub mod state_dirs;
 pub mod stepper;

@@ -364,7 +364,9 @@ fn at_a_terminal_cpu_use_is_printed_again_and_again_and_task_ids_are_completed()
     terminal.press("\x1b[A\x1b[A");
     terminal.wait_for("the line before the last", |screen| screen.last_line() == completed);
     // Ctrl-C gives the line up, Ctrl-D leaves.
-    terminal.press("\x03\x04");
+    terminal.press("\x03");
+    terminal.wait_for("the prompt", |screen| screen.last_line() == "os>");
+    terminal.press("\x04");
     let (screen, errors, status) = terminal.end();
     assert!(screen.contains("CPU Utilization Mode(Print Enabled)\n"), "{screen}");
     assert!(screen.contains("CPU Utilization Mode(Print Disabled)\n"), "{screen}");

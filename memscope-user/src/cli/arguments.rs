@@ -8,6 +8,7 @@ use super::diff::DiffArguments;
 use super::export::ExportArguments;
 use super::merge::MergeArguments;
 use super::suppress::SuppressArguments;
+use super::verdict_arguments::{CheckArguments, MarkArguments, ReportArguments, SpanArguments};
 use crate::age::Age;
 use crate::host::preflight::Danger;
 use crate::os::Key;
@@ -47,6 +48,12 @@ pub enum Command {
     Destroy(TargetArguments),
     /// Print the live blocks of at least an age, with their call stacks
     Print(PrintArguments),
+    /// Which call sites leak, how fast, with what evidence
+    Report(ReportArguments),
+    /// For cron: one line a suspect, exit 1; clean 0, cannot judge 6
+    Check(CheckArguments),
+    /// Note a moment; --since and --between then select blocks born there
+    Mark(MarkArguments),
     /// Counts, capacity and losses of a database
     Stats(ShowArguments),
     /// The databases on this host
@@ -185,6 +192,9 @@ pub struct PrintArguments {
     /// What
     #[command(flatten)]
     pub entries: EntriesArguments,
+    /// Which blocks
+    #[command(flatten)]
+    pub span: SpanArguments,
     /// Exit 1 when a block is printed, 6 when that cannot be told
     #[arg(long)]
     pub exit_code: bool,
@@ -230,7 +240,7 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// Process id
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present = "command")]
     pub pid: Option<u32>,
     /// Print after this time: seconds, or 90s, 15m, 1h, 2d; otherwise at Ctrl-C or when the target ends
     #[arg(long = "for", value_name = "TIME")]
@@ -250,7 +260,8 @@ pub struct TraceArguments {
     /// How
     #[command(flatten)]
     pub settings: SettingsArguments,
-    /// A command to start and trace
+    /// A command to start and trace; with a process id, a command to run against that process: what is printed is what
+    /// was born while it ran
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }

@@ -6,6 +6,8 @@ use super::arguments::{AttachArguments, OverBudget, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
 use crate::collection::error::CollectionError;
+use crate::collection::memory_use::resident;
+use crate::collection::site_reading::read_moment;
 use crate::collection::steps::{self, Attached, Settings};
 use crate::collection::survey::Survey;
 use crate::collection::{cost, status};
@@ -15,6 +17,7 @@ use crate::database::session::Session;
 use crate::database::session_file::{Exceeded, Limits};
 use crate::database::{bpffs, store};
 use crate::exit::ExitCode;
+use crate::history;
 use crate::host::calibration::Calibration;
 use crate::host::preflight::Finding;
 use crate::report::model::CollectionState;
@@ -107,6 +110,7 @@ pub fn one(
             if verbose {
                 describe(survey, &mut stderr)?;
             }
+            remember(roots, target);
             writeln!(stderr, "Creating Memory Scope database")?;
             writeln!(stderr, "Memory scope data collection started")?;
             let name = target.comm().unwrap_or_default();
@@ -127,6 +131,20 @@ pub fn one(
         )?,
     }
     Ok(attached)
+}
+
+/// Keeps what the target's memory is now: later reports tell its growth from here. Not worth failing for.
+fn remember(roots: &Roots, target: &Target) {
+    let snapshot = Session::open(roots, target.id)
+        .map_err(CommandError::from)
+        .and_then(|session| {
+            let mut snapshot = read_moment(&session)?;
+            snapshot.resident = resident(target);
+            Ok(history::store::save(&session.paths, &snapshot)?)
+        });
+    if let Err(error) = snapshot {
+        complain(&error);
+    }
 }
 
 /// A short count of what the target does. Above its budget from the first, it is let go again; nothing was lost by it, for

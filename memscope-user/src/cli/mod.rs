@@ -2,6 +2,7 @@
 
 pub mod arguments;
 mod attach;
+mod check;
 mod console;
 mod diagnostics;
 pub mod diff;
@@ -9,12 +10,16 @@ mod doctor;
 pub mod export;
 mod floor;
 mod lifecycle;
+mod mark;
 pub mod merge;
 mod os;
 pub mod output;
 pub(crate) mod print;
+mod report;
 pub mod run;
 pub(crate) mod select;
 pub(crate) mod show;
+mod summarize;
 pub mod suppress;
 mod trace;
+pub mod verdict_arguments;

@@ -4,6 +4,7 @@ pub mod code;
 pub mod cost;
 pub mod error;
 pub mod estimate;
+pub mod memory_use;
 mod naming;
 pub mod reading;
 pub mod site_reading;

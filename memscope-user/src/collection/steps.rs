@@ -9,12 +9,13 @@ use super::status;
 use super::survey::{Survey, survey};
 use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
-use crate::database::paths::Roots;
+use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
 use crate::database::session_file::{Exceeded, Limits, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::host::preflight::{self, Accepted, Finding};
-use crate::probe::attach;
+use crate::probe::plan::PlannedCall;
+use crate::probe::{attach, restored};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
@@ -143,7 +144,7 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     session.forget_budget()?;
     let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
-        let _ = links::detach(&paths);
+        let _ = take_probes_away(&paths, target.id, &survey.calls);
         // Whatever the kernel refused a process that is no more, its end is the reason.
         if !target.is_alive() {
             return Err(TargetError::Ended(target.id.pid).into());
@@ -176,6 +177,7 @@ fn attach_probes(
     session.file.calls.clone_from(&survey.calls);
     code::refresh(session, target)?;
     let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
+    session.file.write(&session.paths.file())?;
     attach::attach(&mut object, &session.paths, thread, &survey.calls, &survey.module_paths)?;
     session.file.runs.push(Run {
         from: Moment::now(),
@@ -232,13 +234,13 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         if let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none()) {
             run.to = Some(at);
             session.file.write(&paths.file())?;
-            links::detach(&paths)?;
+            take_probes_away(&paths, id, &session.file.calls)?;
             return Ok(session.forget_open_calls()?);
         }
     }
     if control.collecting == 0 {
         // Probes without collection are what a killed start or stop left, or an exec of the target.
-        links::detach(&paths)?;
+        take_probes_away(&paths, id, &session.file.calls)?;
         return Err(DatabaseError::NotRunning(id).into());
     }
     if let Some(run) = session.file.runs.last_mut() {
@@ -249,8 +251,17 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         collecting: 0,
         ..control
     })?;
-    links::detach(&paths)?;
+    take_probes_away(&paths, id, &session.file.calls)?;
     Ok(session.forget_open_calls()?)
+}
+
+/// Takes the probes away, and returns when they are gone from the target's text.
+fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<(), DatabaseError> {
+    links::detach(paths)?;
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, calls);
+    }
+    Ok(())
 }
 
 /// Destroys a database in whatever state it is.
@@ -262,7 +273,15 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
     if !paths.exist() {
         return Err(DatabaseError::Missing(id).into());
     }
-    Ok(store::remove(&paths)?)
+    // Of a session that is unfinished nothing says where its probes sat; they go all the same.
+    let calls = SessionFile::read(&paths.file(), id)
+        .map(|file| file.calls)
+        .unwrap_or_default();
+    store::remove(&paths)?;
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, &calls);
+    }
+    Ok(())
 }
 
 /// Creates and starts as far as that is still to be done: idempotent.

@@ -234,7 +234,7 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
         target: by_site.target,
         collection: by_site.collection,
         age_s: 0,
-        entries: samples::packed(&[
+        entries: crate::report::samples::packed(&[
             entry(1, 1000, 0x10),
             entry(2, 64, 0x11),
             entry(3, 64, 0x11),

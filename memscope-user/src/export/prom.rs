@@ -236,7 +236,7 @@ fn about_verdicts(programs: &Programs<'_>, text: &mut Metrics) {
         "1 when a leak could be told: 0 while collection is too young, lossy or not running; of several processes, the least.",
     );
     for ((comm, exe), databases) in programs {
-        let conclusive = |database: &&Judged| !matches!(database.judged.overall, Overall::Inconclusive(_));
+        let conclusive = |database: &&Judged| !matches!(database.judged.overall, Overall::Inconclusive);
         let all = databases.iter().all(conclusive);
         text.sample("memscope_conclusive", &[("comm", comm), ("exe", exe)], u64::from(all));
     }

@@ -17,6 +17,9 @@ pub const MOST_SNAPSHOTS: usize = 32;
 /// Reports nearer to each other than this are one.
 const LEAST_APART_MS: u64 = 1_000;
 
+/// A snapshot this soon after the start is that of the attach: it says what memory was then, nothing of sites.
+const AT_THE_START_MS: u64 = 2_000;
+
 /// The largest file read: no snapshot of ours comes near it.
 const LARGEST_FILE: u64 = 16 << 20;
 
@@ -119,7 +122,9 @@ impl PastSites for PastOf<'_> {
     fn of(&self, site: SiteId) -> Vec<PastPoint> {
         self.snapshots
             .iter()
-            .filter(|snapshot| (self.window_start_ms + 1..self.until_ms).contains(&snapshot.at.monotonic_ms))
+            .filter(|snapshot| {
+                (self.window_start_ms + AT_THE_START_MS..self.until_ms).contains(&snapshot.at.monotonic_ms)
+            })
             .filter_map(|snapshot| {
                 let totals = match snapshot.sites.get(&site) {
                     Some(totals) => *totals,

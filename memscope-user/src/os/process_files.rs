@@ -143,6 +143,15 @@ impl ProcessFiles {
         Ok(tids)
     }
 
+    /// Why there is no thread of this number: it has none, or has ended altogether.
+    pub fn without_thread(&self, tid: u32) -> OsError {
+        let pid = self.pid();
+        match self.stat() {
+            Ok(stat) if tid != pid.0 || !has_ended(stat.state) => OsError::NoSuchThread { pid, tid },
+            _ => OsError::Ended(pid),
+        }
+    }
+
     /// Parses the text of one of procfs's files.
     pub fn parse<T: FromRead>(&self, file: &str, text: &str) -> Result<T, OsError> {
         T::from_read(text.as_bytes()).map_err(|error| self.unparsed(file, error))

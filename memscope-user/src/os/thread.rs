@@ -60,7 +60,7 @@ pub struct ThreadDetail {
 /// Gathers it.
 pub(super) fn gather(files: &ProcessFiles, tid: Option<u32>) -> Result<ThreadDetail, OsError> {
     let tid = tid.unwrap_or(files.pid().0);
-    let gone = || OsError::NoSuchThread { pid: files.pid(), tid };
+    let gone = || files.without_thread(tid);
     let status = files.thread_status(tid)?.ok_or_else(gone)?;
     let stat = files.thread_stat(tid)?.ok_or_else(gone)?;
     let mut notes = Vec::new();

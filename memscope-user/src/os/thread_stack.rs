@@ -23,6 +23,9 @@ use crate::target::memory::ProcessMemory;
 pub const MEANS: &str =
     "innermost first; a thread that sleeps is not stopped for this, one that runs is for as long as it says";
 
+/// What gdb calls the frame that a handler returns to; libraries seldom have a symbol for it.
+const SIGNAL_TRAMPOLINE: &str = "<signal handler called>";
+
 /// How often a thread that wakes up while it is looked at is looked at again, before it is stopped.
 const ATTEMPTS: usize = 5;
 
@@ -86,7 +89,7 @@ impl From<&Frame> for ShownFrame {
 /// Gathers it.
 pub(super) fn gather(files: &ProcessFiles, tid: Option<u32>) -> Result<ThreadStack, OsError> {
     let tid = tid.unwrap_or(files.pid().0);
-    let gone = || OsError::NoSuchThread { pid: files.pid(), tid };
+    let gone = || files.without_thread(tid);
     let status = files.thread_status(tid)?.ok_or_else(gone)?;
     let state = status.state.chars().next().unwrap_or('?');
     if matches!(state, 'Z' | 'X') {
@@ -115,10 +118,16 @@ pub(super) fn gather(files: &ProcessFiles, tid: Option<u32>) -> Result<ThreadSta
     let mut symbolizer = Symbolizer::new(save_modules(files.pid(), &mappings), Some(files.pid()));
     let frames = looked.walked.frames.iter().flat_map(|frame| {
         let named = symbolizer.name(RuntimeAddress(frame.address), frame.is_return_address);
-        named
+        let shown = named
             .iter()
-            .map(|frame| ShownFrame::from(frame.as_ref()))
-            .collect::<Vec<_>>()
+            .map(|named| match (&named.function, frame.is_signal_trampoline) {
+                (None, true) => ShownFrame::from(&Frame {
+                    function: Some(SIGNAL_TRAMPOLINE.to_owned()),
+                    ..named.as_ref().clone()
+                }),
+                _ => ShownFrame::from(named.as_ref()),
+            });
+        shown.collect::<Vec<_>>()
     });
     Ok(ThreadStack {
         tid,
@@ -172,7 +181,7 @@ fn asleep(files: &ProcessFiles, tid: u32, code: &CodeMap) -> Result<Option<Walke
 
 /// `None`: it runs.
 fn sleep_of(files: &ProcessFiles, tid: u32) -> Result<Option<Sleep>, OsError> {
-    let gone = || OsError::NoSuchThread { pid: files.pid(), tid };
+    let gone = || files.without_thread(tid);
     let text = files.thread_text(tid, "syscall")?.ok_or_else(gone)?;
     let Some(registers) = parse_registers(&text) else {
         return Ok(None);
@@ -195,7 +204,7 @@ pub(super) fn parse_registers(text: &str) -> Option<(u64, u64)> {
 
 fn stopped(files: &ProcessFiles, tid: u32, code: &CodeMap, mappings: &[Mapping]) -> Result<Looked, OsError> {
     let pid = files.pid();
-    let gone = || OsError::NoSuchThread { pid, tid };
+    let gone = || files.without_thread(tid);
     let status = files.thread_status(tid)?.ok_or_else(gone)?;
     if status.tracerpid != 0 {
         return Err(OsError::Refused(format!(
@@ -207,7 +216,7 @@ fn stopped(files: &ProcessFiles, tid: u32, code: &CodeMap, mappings: &[Mapping])
     let copied = stop::copy(pid, tid, &stack_end).map_err(|error| match error {
         stop::StopError::Gone => gone(),
         stop::StopError::TimedOut => OsError::Refused(format!(
-            "thread {tid} neither slept nor stopped within 100 ms; it was let go: ask again"
+            "thread {tid} neither slept nor stopped within a second; it was let go: ask again"
         )),
         stop::StopError::Refused(source) => OsError::access(&format!("the registers of thread {tid}"), pid, source),
     })?;

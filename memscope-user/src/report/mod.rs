@@ -25,6 +25,8 @@ mod json_tests;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
+mod summary_tests;
+#[cfg(test)]
 mod text_tests;
 
 use std::io;

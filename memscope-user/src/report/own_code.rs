@@ -84,6 +84,22 @@ pub fn own_name(stack: &Stack) -> String {
     own_frame(stack).map_or_else(|| "[no stack]".to_owned(), |index| frame_name(&stack.frames[index]))
 }
 
+/// A stack in one line: its own frame and the callers after it, three at most (`take < serve < main`): a wrapper around
+/// the allocator would be the same in every stack.
+#[must_use]
+pub fn own_path(stack: &Stack) -> String {
+    let Some(own) = own_frame(stack) else {
+        return own_name(stack);
+    };
+    let frames = stack.frames[own..].iter().filter(|frame| is_own(frame)).take(3);
+    let names: Vec<String> = frames.map(|frame| frame_name(frame)).collect();
+    if names.is_empty() {
+        own_name(stack)
+    } else {
+        names.join(" < ")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use memscope_ebpf::site::StackEnd;
@@ -104,7 +120,10 @@ mod tests {
             frame(2, "std::vector<int>::push_back(int&&)", 4),
             frame(3, "Session::open()", 8),
         ];
-        assert_eq!(own_frame(&stack(frames, StackEnd::Outermost)), Some(3));
+        let whole = stack(frames, StackEnd::Outermost);
+        assert_eq!(own_frame(&whole), Some(3));
+        assert_eq!(own_path(&whole), "Session::open()");
+        assert_eq!(own_path(&site_stack("servGetMem")), "servGetMem < main");
     }
 
     #[test]
@@ -116,5 +135,6 @@ mod tests {
             Some(0)
         );
         assert_eq!(own_name(&stack(Vec::new(), StackEnd::NotRecorded)), "[no stack]");
+        assert_eq!(own_path(&stack(Vec::new(), StackEnd::NotRecorded)), "[no stack]");
     }
 }

@@ -110,7 +110,7 @@ struct DatabasePart<'a> {
     losses: &'a BTreeMap<&'static str, u64>,
     whole_stacks: Option<f64>,
     overall: &'static str,
-    inconclusive: &'a [String],
+    against_clean: &'a [String],
     previous_s_ago: Option<u64>,
     total_sites: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,10 +173,10 @@ impl<'a> DatabasePart<'a> {
     fn of(summary: &'a Summary, selection: &Selection, rows: Option<&[Row<'a>]>) -> Self {
         let report = &summary.report;
         let live = report.total_live();
-        let (overall, inconclusive): (_, &[String]) = match &summary.judged.overall {
-            Overall::Suspects => ("suspects", &[]),
-            Overall::Clean => ("clean", &[]),
-            Overall::Inconclusive(why) => ("inconclusive", why),
+        let overall = match summary.judged.overall {
+            Overall::Suspects => "suspects",
+            Overall::Clean => "clean",
+            Overall::Inconclusive => "inconclusive",
         };
         Self {
             target: TargetPart::from(&report.target),
@@ -196,7 +196,7 @@ impl<'a> DatabasePart<'a> {
             losses: &report.losses,
             whole_stacks: summary.whole_stacks().map(rounded),
             overall,
-            inconclusive,
+            against_clean: &summary.judged.against,
             previous_s_ago: summary.previous.as_ref().map(|previous| previous.seconds_ago),
             total_sites: report.sites.len(),
             sites: rows.map(|rows| rows.iter().map(RowPart::of).collect()),

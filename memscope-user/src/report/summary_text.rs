@@ -7,7 +7,7 @@ use super::clock::TimeOfDay;
 use super::escape::Escaped;
 use super::model::Stack;
 use super::notes;
-use super::own_code::{own_frame, own_name};
+use super::own_code::{own_frame, own_path};
 use super::quantity::{Bytes, Count, Seconds, Signed, sparkline};
 use super::summary::{Change, Grouping, Row, Selection, Summary};
 use super::text::FrameLine;
@@ -47,12 +47,12 @@ fn header(out: &mut dyn io::Write, summary: &Summary, at: TimeOfDay) -> io::Resu
     )?;
     writeln!(
         out,
-        "  window   {} of collection, {}",
+        "  window     {} of collection, {}",
         Seconds(report.window_ms() / 1000),
         report.collection.state.text()
     )?;
     if let Some(span) = &summary.span {
-        writeln!(out, "           {span}")?;
+        writeln!(out, "             {span}")?;
     }
     let allocators: Vec<String> = summary
         .allocators
@@ -68,7 +68,7 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let events = event("allocated") + event("freed") + event("free_unknown");
     write!(
         out,
-        "  data     {} events ({}/s)",
+        "  data       {} events ({}/s)",
         Count(events),
         Count(events / report.collection.seconds.max(1))
     )?;
@@ -88,18 +88,18 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let unseen = event("free_unknown");
     writeln!(
         out,
-        "           not seen: blocks from before attach ({} of them were freed since)",
+        "             not seen: blocks from before attach ({} of them were freed since)",
         Count(unseen)
     )?;
     for line in notes::of_sites(report) {
-        writeln!(out, "  note: {}", Escaped(&line))?;
+        writeln!(out, "  note       {}", Escaped(&line))?;
     }
     Ok(())
 }
 
 fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let live = summary.report.total_live();
-    write!(out, "  memory   ")?;
+    write!(out, "  memory     ")?;
     match (summary.memory.resident, summary.growth()) {
         (Some(resident), Some(growth)) => write!(
             out,
@@ -122,7 +122,7 @@ fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     }
     writeln!(
         out,
-        "           not tracked: stacks, mapped files, the allocator's own overhead, memory from before attach"
+        "             not tracked: stacks, mapped files, the allocator's own overhead, memory from before attach"
     )
 }
 
@@ -139,7 +139,7 @@ fn sites(out: &mut dyn io::Write, summary: &Summary, selection: &Selection) -> i
             let bytes: u64 = of_verdict.iter().map(|row| row.figures.live.bytes).sum();
             writeln!(
                 out,
-                "{verdict}: {} sites, {}",
+                "{verdict}  {} sites, {}",
                 Count(of_verdict.len() as u64),
                 Bytes(bytes)
             )?;
@@ -237,7 +237,7 @@ fn frames(out: &mut dyn io::Write, stack: &Stack, every: bool) -> io::Result<()>
 }
 
 fn line(out: &mut dyn io::Write, row: &Row<'_>) -> io::Result<()> {
-    let name = own_name(&row.figures.stack);
+    let name = own_path(&row.figures.stack);
     writeln!(
         out,
         "  {:#018x}  {}  {}: {}",
@@ -291,8 +291,8 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             )
         }
         Overall::Clean => "no suspected leaks".to_owned(),
-        Overall::Inconclusive(why) => {
-            for line in why {
+        Overall::Inconclusive => {
+            for line in &summary.judged.against {
                 writeln!(out, "INCONCLUSIVE: {}", Escaped(line))?;
             }
             "INCONCLUSIVE: no suspected leaks in what could be seen".to_owned()

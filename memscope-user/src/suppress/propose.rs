@@ -3,6 +3,7 @@
 use super::apply::{self, Hidden};
 use super::rules::{Origin, Rule};
 use crate::report::model::{Frame, SiteId};
+use crate::report::own_code::own_frame;
 use crate::report::sites::SitesReport;
 use crate::symbol::SavedModule;
 
@@ -16,13 +17,18 @@ pub struct Proposal {
 }
 
 /// Proposes a rule for a site: a rule of LeakSanitizer's names one function, so the function is taken that hides the fewest
-/// other sites, the innermost of several; a wrapper around malloc, which is in every stack, is not it. `None` when the site
-/// is not in the report or has nothing that a rule could name.
+/// other sites, and of several the one nearest to where a person would look first. A wrapper around malloc, which is in
+/// every stack, is not it, and the allocator function never is. `None` when the site is not in the report or has nothing
+/// that a rule could name.
 #[must_use]
 pub fn propose(report: &SitesReport, id: SiteId, modules: &[SavedModule]) -> Option<Proposal> {
     let site = report.sites.iter().find(|site| site.id == id)?;
+    let callers = site.stack.frames.get(1..)?;
+    let own = own_frame(&site.stack)?.saturating_sub(1);
+    // The program's own first frame and outward, then what lies between it and the allocator.
+    let (between, outward) = callers.split_at_checked(own)?;
     let mut patterns: Vec<String> = Vec::new();
-    for frame in &site.stack.frames {
+    for frame in outward.iter().chain(between.iter().rev()) {
         if let Some(pattern) = pattern_of(frame)
             && !patterns.contains(&pattern)
         {

@@ -1,5 +1,7 @@
 //! Rules read, applied and proposed.
 
+mod compiled;
+
 use std::path::PathBuf;
 
 use super::apply::apply;
@@ -97,6 +99,16 @@ fn a_rule_is_proposed_that_hides_no_more_than_it_must() {
         "two lines of one function cannot be told apart"
     );
     assert_eq!(proposal(0x99), None);
+    let alone = report(vec![site(1, whole(vec![malloc(), own(0x40_1000, "only", 1)]), 8, 1, 0)]);
+    assert_eq!(
+        propose(&alone, SiteId(1), &[]).unwrap().pattern,
+        "^only$",
+        "never the allocator itself"
+    );
+    assert_eq!(
+        propose(&report(vec![site(1, whole(vec![malloc()]), 8, 1, 0)]), SiteId(1), &[]),
+        None
+    );
     let wrapped = |id: u64, caller: &str| {
         let frames = vec![
             malloc(),

@@ -49,14 +49,14 @@ impl Doubts {
 }
 
 /// What a database comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overall {
     /// At least one site leaks.
     Suspects,
     /// None does, and nothing stands against saying so.
     Clean,
-    /// None does as far as can be seen, and that is not enough; why, one line each.
-    Inconclusive(Vec<String>),
+    /// None does as far as can be seen, and that is not enough.
+    Inconclusive,
 }
 
 /// A database and its verdicts.
@@ -66,6 +66,8 @@ pub struct JudgedDatabase {
     pub judgements: Vec<Judgement>,
     /// What it comes to.
     pub overall: Overall,
+    /// What stands against calling it clean, one line each, whatever it comes to.
+    pub against: Vec<String>,
 }
 
 impl JudgedDatabase {
@@ -86,8 +88,18 @@ pub fn judge_database(report: &SitesReport, past: &dyn PastSites) -> JudgedDatab
         .map(|site| judge(report, site, from_bin, past, doubts))
         .collect();
     put_containers_behind_contents(report, &mut judgements);
-    let overall = overall(report, &judgements);
-    JudgedDatabase { judgements, overall }
+    let against = against(report, &judgements);
+    let leaks = judgements.iter().any(|judgement| judgement.verdict == Verdict::Leaking);
+    let overall = match (leaks, against.is_empty()) {
+        (true, _) => Overall::Suspects,
+        (false, true) => Overall::Clean,
+        (false, false) => Overall::Inconclusive,
+    };
+    JudgedDatabase {
+        judgements,
+        overall,
+        against,
+    }
 }
 
 /// Blocks born before a gap may have been freed in it unseen: only what was born after the last one is judged.
@@ -154,10 +166,7 @@ fn put_containers_behind_contents(report: &SitesReport, judgements: &mut [Judgem
     }
 }
 
-fn overall(report: &SitesReport, judgements: &[Judgement]) -> Overall {
-    if judgements.iter().any(|judgement| judgement.verdict == Verdict::Leaking) {
-        return Overall::Suspects;
-    }
+fn against(report: &SitesReport, judgements: &[Judgement]) -> Vec<String> {
     let mut against = Vec::new();
     let collected = report.window_ms();
     if collected < limit::MIN_WINDOW_MS {
@@ -188,16 +197,15 @@ fn overall(report: &SitesReport, judgements: &[Judgement]) -> Overall {
         .sites
         .iter()
         .zip(judgements)
-        .filter(|(site, judgement)| judgement.grows && site.live.bytes >= limit::MATERIAL_BYTES)
+        .filter(|(site, judgement)| {
+            let undecided = judgement.verdict == Verdict::Undecided && judgement.grows;
+            undecided && site.live.bytes >= limit::MATERIAL_BYTES
+        })
         .count();
     if growing > 0 {
         against.push(format!("{growing} undecided sites that grow hold more than 1 MiB each"));
     }
-    if against.is_empty() {
-        Overall::Clean
-    } else {
-        Overall::Inconclusive(against)
-    }
+    against
 }
 
 fn reasons(losses: &BTreeMap<&'static str, u64>) -> String {

@@ -5,13 +5,15 @@ use std::cell::OnceCell;
 use super::frame_info::{Caller, FrameInfo};
 use super::registers::Registers;
 use super::walk::WalkEnd;
-use crate::target::address::{ElfAddress, RuntimeAddress};
-use crate::target::elf::ElfImage;
+use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
+use crate::target::elf::{ElfImage, ImageBytes as _};
 use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
 use crate::target::mapping::Mapping;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
+/// The longest image that is read whole, for want of section headers.
+const LONGEST_IMAGE: u64 = 1 << 30;
 /// No kernel's vDSO is nearly as long.
 const MAX_VDSO: u64 = 1 << 16;
 
@@ -88,17 +90,28 @@ fn load(pid: Pid, mapping: &Mapping) -> Option<MappedInfo> {
     let image = if mapping.path == "[vdso]" {
         let length = (mapping.end.0 - mapping.start.0).min(MAX_VDSO);
         let mut bytes = vec![0; usize::try_from(length).ok()?];
-        ProcessMemory::open(pid)
-            .ok()?
-            .read_into(mapping.start, &mut bytes)
-            .ok()?;
+        let memory = ProcessMemory::open(pid).ok()?;
+        memory.read_into(mapping.start, &mut bytes).ok()?;
         ElfImage::parse(bytes).ok()?
     } else {
         ElfImage::parse(open_mapped(pid, mapping).ok()?).ok()?
     };
     let bias = image.segments().bias_of(mapping)?;
+    let mut info = FrameInfo::of_image(&image);
+    if info.is_empty() {
+        // Stripped of its section headers: the program headers lead to it too.
+        info = whole_file(pid, mapping).map_or(info, |bytes| FrameInfo::of_file(&bytes));
+    }
     Some(MappedInfo {
-        info: FrameInfo::of_image(&image),
+        info,
         bias: bias.to_runtime(ElfAddress(0)).0,
     })
+}
+
+fn whole_file(pid: Pid, mapping: &Mapping) -> Option<Vec<u8>> {
+    let file = open_mapped(pid, mapping).ok()?;
+    let length = Some(file.size()).filter(|length| *length <= LONGEST_IMAGE)?;
+    let mut bytes = vec![0; usize::try_from(length).ok()?];
+    file.read_into(FileOffset(0), &mut bytes).ok()?;
+    Some(bytes)
 }

@@ -12,6 +12,7 @@ use super::walk::WalkEnd;
 use crate::target::address::{ElfAddress, RuntimeAddress};
 use crate::target::elf::ElfImage;
 use crate::target::memory::TargetMemory;
+use crate::unwind::image::{CodeImage, FrameSection};
 
 type Bytes<'data> = EndianSlice<'data, LittleEndian>;
 
@@ -74,6 +75,29 @@ impl FrameInfo {
             text: address(".text"),
             got: address(".got"),
         }
+    }
+
+    /// Of an image without section headers, from the bytes of its whole file.
+    pub fn of_file(bytes: &[u8]) -> Self {
+        let Ok(image) = CodeImage::parse(bytes) else {
+            return Self::default();
+        };
+        let piece = |section: FrameSection<'_>| Piece {
+            address: section.address,
+            bytes: section.bytes.into_owned(),
+        };
+        Self {
+            eh_frame: image.eh_frame.map(piece),
+            eh_frame_header: None,
+            debug_frame: image.debug_frame.map(piece),
+            text: image.text,
+            got: image.got,
+        }
+    }
+
+    /// It says nothing about any code.
+    pub fn is_empty(&self) -> bool {
+        self.eh_frame.is_none() && self.debug_frame.is_none()
     }
 
     /// The caller of the frame with these registers, whose code is at `code`. `None`: nothing is said about that code.

@@ -13,8 +13,8 @@ use crate::target::address::RuntimeAddress;
 use crate::target::identity::Pid;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
-/// Longest wait for the thread to stop; it goes on running all the while.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait for the thread to stop; until then it runs, or waits for a CPU as it did before.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// For so long we ask again at once.
 const EAGER: Duration = Duration::from_millis(1);
 /// Most of a stack that is copied.

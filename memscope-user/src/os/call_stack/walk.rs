@@ -45,6 +45,8 @@ pub struct WalkedFrame {
     pub address: u64,
     /// Of the call it made: the instruction after; otherwise the instruction itself.
     pub is_return_address: bool,
+    /// What a signal handler returns to.
+    pub is_signal_trampoline: bool,
 }
 
 /// A stack.
@@ -64,6 +66,7 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
         frames: vec![WalkedFrame {
             address: start.rip,
             is_return_address: false,
+            is_signal_trampoline: false,
         }],
         end: WalkEnd::Stack(StackEnd::FrameLimit),
         by_frame_pointer: 0,
@@ -109,6 +112,9 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
             walked.end = WalkEnd::Stack(StackEnd::FramePointers);
             return walked;
         }
+        if let Some(left) = walked.frames.last_mut() {
+            left.is_signal_trampoline = caller.by_signal;
+        }
         guessed = by_guess;
         walked.by_frame_pointer += usize::from(by_guess);
         is_return_address = !caller.by_signal;
@@ -116,6 +122,7 @@ pub fn walk(start: Registers, code: &CodeMap, memory: &dyn TargetMemory) -> Walk
         walked.frames.push(WalkedFrame {
             address: registers.rip,
             is_return_address,
+            is_signal_trampoline: false,
         });
     }
     walked
