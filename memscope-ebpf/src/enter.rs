@@ -10,6 +10,7 @@ use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::live::LiveBlock;
+use memscope_ebpf::unwind::bounded::element_mut;
 
 use crate::registers::Registers;
 use crate::{count, leave, maps, sampler};
@@ -34,21 +35,20 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
     // SAFETY: the element belongs to this thread alone, and this thread is here.
     unsafe {
         drop_abandoned(inflight, stack_pointer);
-        let depth = (*inflight).depth as usize;
-        if depth > 0 {
+        if is_inside_call(inflight) {
             (*inflight).nested += 1;
             count::one(Counter::Nested);
             return None;
         }
-        let call = call_at(inflight, depth)?;
-        (*call).stack_pointer = stack_pointer;
         let size = requested_size(spec, registers);
         let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
         let left_out = !resizes && sampler::leaves_out(size, maps::sample_bytes());
-        (*call).cookie = if left_out { cookie | UNSAMPLED } else { cookie };
+        let call = push(
+            inflight,
+            stack_pointer,
+            if left_out { cookie | UNSAMPLED } else { cookie },
+        )?;
         (*call).size = size;
-        (*call).pointer = 0;
-        (*call).old = LiveBlock([0; 3]);
         if let CallResult::Stored(argument) = spec.result {
             (*call).pointer = registers.argument(argument);
         } else if let Some(argument) = spec.pointer {
@@ -57,10 +57,48 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
         if matches!(spec.kind, CallKind::Realloc) {
             take_old_block(call);
         }
-        (*inflight).depth = depth as u32 + 1;
-        (*inflight).nested = 0;
     }
     None
+}
+
+/// Whether the thread is inside a probed call, as far as can be told: not if a signal has interrupted the call.
+///
+/// # Safety
+/// `inflight` is an element of INFLIGHT that belongs to the running thread.
+#[inline(always)]
+pub unsafe fn is_inside_call(inflight: *mut InFlight) -> bool {
+    // SAFETY: the caller's element.
+    unsafe {
+        let depth = (*inflight).depth;
+        depth > 0 && (*inflight).interrupted >> ((depth - 1) & 63) & 1 == 0
+    }
+}
+
+/// Puts a call on top; `None`, counted, when there are too many.
+///
+/// # Safety
+/// As [`is_inside_call`].
+#[inline(always)]
+pub unsafe fn push(inflight: *mut InFlight, stack_pointer: u64, cookie: u64) -> Option<*mut OpenCall> {
+    // SAFETY: the caller's element.
+    unsafe {
+        let depth = (*inflight).depth;
+        let Some(call) = call_at(inflight, depth as usize) else {
+            count::one(Counter::NestingFull);
+            return None;
+        };
+        (*call).stack_pointer = stack_pointer;
+        (*call).cookie = cookie;
+        (*call).size = 0;
+        (*call).pointer = 0;
+        (*call).old = LiveBlock([0; 3]);
+        if depth == 0 {
+            (*inflight).nested = 0;
+        }
+        (*inflight).interrupted &= !(1 << (depth & 63));
+        (*inflight).depth = depth + 1;
+        Some(call)
+    }
 }
 
 #[inline(always)]
@@ -106,7 +144,7 @@ unsafe fn take_old_block(call: *mut OpenCall) {
 
 /// The thread's record, made at its first call.
 #[inline(always)]
-fn in_flight(thread: u32) -> Option<*mut InFlight> {
+pub fn in_flight(thread: u32) -> Option<*mut InFlight> {
     if let Some(found) = maps::INFLIGHT.get_ptr_mut(thread) {
         return Some(found);
     }
@@ -128,14 +166,18 @@ pub unsafe fn call_at(inflight: *mut InFlight, depth: usize) -> Option<*mut Open
     if depth >= MAX_NESTING {
         return None;
     }
-    // SAFETY: the index was checked.
-    Some(unsafe { (&raw mut (*inflight).calls).cast::<OpenCall>().add(depth) })
+    // SAFETY: the caller's element; no other reference to it is made.
+    Some(&raw mut *element_mut(unsafe { &mut (*inflight).calls }, depth as u32))
 }
 
 /// An open call whose frame lies below the new stack pointer has been jumped out of. At the very same stack pointer it has
-/// jumped to this function as its last act (`valloc: jmp memalign@plt`): this call takes its place.
+/// jumped to this function as its last act (`valloc: jmp memalign@plt`): this call takes its place. Of one that a signal
+/// has interrupted the stack pointer tells nothing else.
+///
+/// # Safety
+/// As [`is_inside_call`].
 #[inline(always)]
-unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
+pub unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
     // SAFETY: the caller's element.
     unsafe {
         for _ in 0..MAX_NESTING {
@@ -146,11 +188,10 @@ unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
             let Some(call) = call_at(inflight, depth - 1) else {
                 return;
             };
-            if (*call).stack_pointer > stack_pointer {
-                return;
-            }
             if (*call).stack_pointer == stack_pointer {
                 leave::hand_over(inflight, call);
+            } else if (*call).stack_pointer > stack_pointer || !is_inside_call(inflight) {
+                return;
             } else {
                 leave::abandon(inflight, call);
             }

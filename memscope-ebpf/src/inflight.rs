@@ -4,6 +4,10 @@
 //! calls are told apart by the stack pointer at their entry: a return belongs to the call whose stack pointer was one
 //! return address below, and a new call at or above an open call's stack pointer proves that the open one never returned
 //! (longjmp, exception, cancellation).
+//!
+//! None of this holds once a signal has interrupted an open call: its handler may allocate blocks of its own, on the same
+//! stack or on another one (sigaltstack), and may return or jump away, which nothing tells. Such a call is marked; a call
+//! that begins while a marked one is on top is put above it, and told apart at its return by unwinding its stack.
 
 use crate::limits::MAX_NESTING;
 use crate::live::LiveBlock;
@@ -32,9 +36,11 @@ pub struct InFlight {
     pub depth: u32,
     /// Nested calls that were left out since the outermost began: what would be lost if it turned out to be stale.
     pub nested: u32,
+    /// Bit n: call n has been interrupted by a signal handler.
+    pub interrupted: u64,
     /// The calls.
     pub calls: [OpenCall; MAX_NESTING],
 }
 
 const _: () = assert!(size_of::<OpenCall>() == 56);
-const _: () = assert!(size_of::<InFlight>() == 8 + 56 * MAX_NESTING);
+const _: () = assert!(size_of::<InFlight>() == 16 + 56 * MAX_NESTING);

@@ -5,15 +5,17 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
-use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
+use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
-use memscope_ebpf::live::{BlockFields, BlockKind, EntryNumber, LiveBlock};
+use memscope_ebpf::live::{BlockFields, BlockKind, EntryNumber, LiveBlock, SiteIndex};
+use memscope_ebpf::site::StackEnd;
 use memscope_ebpf::state::State;
 
 use crate::enter::call_at;
 use crate::registers::Registers;
+use crate::stack::Stack;
 use crate::{atomic, budget, count, maps, sites};
 
 const ENOMEM: i32 = -12;
@@ -68,12 +70,23 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         resize(pointer, size, address);
         return None;
     }
+    if cookie & UNSAMPLED != 0 {
+        if !old.is_none() {
+            sites::count_freed(old.site(), old.size());
+            count::one(Counter::Reallocated);
+        }
+        count::one(Counter::Unsampled);
+        return None;
+    }
+    // SAFETY: as above.
+    let site = unsafe { own_site(inflight, registers, state, spec.index) };
+    let own = site.0 != NESTED.0;
     if !old.is_none() {
         sites::count_freed(old.site(), old.size());
-        count::one(Counter::Reallocated);
+        count::one(if own { Counter::Reallocated } else { Counter::Freed });
     }
-    if cookie & UNSAMPLED != 0 {
-        count::one(Counter::Unsampled);
+    if !own {
+        count::one(Counter::Nested);
         return None;
     }
     // A realloc in place keeps its number: it is the same entry with a new size, site and age.
@@ -83,7 +96,6 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         // SAFETY: an 8-aligned counter of the state element.
         EntryNumber(unsafe { atomic::fetch_add(&raw mut (*state).last_number, 1) } + 1)
     };
-    let site = sites::of_caller(registers, state, spec.index);
     // SAFETY: the helper takes nothing.
     let born_ms = unsafe { bpf_ktime_get_ns() } / 1_000_000;
     let block = LiveBlock::pack(BlockFields {
@@ -100,10 +112,14 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
 
 /// The open call that returns here: the one with this stack pointer. Open calls above it have been jumped out of; a
 /// return that matches none belongs to a nested call.
+///
+/// # Safety
+/// `inflight` is an element of INFLIGHT that belongs to the running thread.
 #[inline(always)]
-unsafe fn returning_call(inflight: *mut InFlight, stack_pointer: u64) -> Option<*mut OpenCall> {
+pub unsafe fn returning_call(inflight: *mut InFlight, stack_pointer: u64) -> Option<*mut OpenCall> {
     // SAFETY: the caller's element.
     unsafe {
+        position(inflight, stack_pointer)?;
         for _ in 0..MAX_NESTING {
             let depth = (*inflight).depth as usize;
             if depth == 0 {
@@ -113,13 +129,97 @@ unsafe fn returning_call(inflight: *mut InFlight, stack_pointer: u64) -> Option<
             if (*call).stack_pointer == stack_pointer {
                 return Some(call);
             }
-            if (*call).stack_pointer > stack_pointer {
-                return None;
-            }
             abandon(inflight, call);
         }
     }
     None
+}
+
+/// How many calls are open up to the topmost one at this stack pointer, that one included.
+#[inline(always)]
+unsafe fn position(inflight: *mut InFlight, stack_pointer: u64) -> Option<u32> {
+    // SAFETY: the caller's element.
+    unsafe {
+        for above in 0..MAX_NESTING as u32 {
+            let depth = (*inflight).depth.checked_sub(above)?;
+            let call = call_at(inflight, depth.checked_sub(1)? as usize)?;
+            if (*call).stack_pointer == stack_pointer {
+                return Some(depth);
+            }
+        }
+    }
+    None
+}
+
+/// No site: the block is a part of the call around it.
+const NESTED: SiteIndex = SiteIndex(u32::MAX);
+
+/// The site of a returning call's block, or [`NESTED`].
+///
+/// # Safety
+/// As [`returning_call`].
+#[inline(always)]
+pub unsafe fn own_site(inflight: *mut InFlight, registers: Registers, state: *mut State, call: CallIndex) -> SiteIndex {
+    // SAFETY: the caller's element.
+    unsafe {
+        let Some(mut stack) = Stack::capture(registers) else {
+            let alone = (*inflight).depth == 0;
+            count::one(if alone {
+                Counter::StackBusy
+            } else {
+                Counter::AbandonedNested
+            });
+            return if alone { SiteIndex::UNKNOWN } else { NESTED };
+        };
+        let site = if is_own(inflight, &mut stack) {
+            sites::of(&stack, state, call)
+        } else {
+            NESTED
+        };
+        stack.release();
+        site
+    }
+}
+
+/// Whether the block of a returning call, whose stack this is, is a block of its own. Always, when no call is open below;
+/// otherwise a signal has interrupted the one below, and the stack tells: through a signal frame into an open call, it is a
+/// handler's; straight into one, it is nested in that; into none, those that seemed open have been jumped out of.
+#[inline(always)]
+unsafe fn is_own(inflight: *mut InFlight, stack: &mut Stack) -> bool {
+    // SAFETY: the caller's element.
+    unsafe {
+        if (*inflight).depth == 0 {
+            return true;
+        }
+        let around = position(inflight, stack.last_slot);
+        if around.is_none() && stack.end != StackEnd::Outermost as u8 {
+            count::one(Counter::AbandonedNested);
+            return false;
+        }
+        let around = around.unwrap_or(0);
+        for _ in 0..MAX_NESTING {
+            let depth = (*inflight).depth;
+            if depth <= around {
+                break;
+            }
+            let Some(call) = call_at(inflight, depth as usize - 1) else {
+                break;
+            };
+            // What it had nested before the signal was its own, what came after was told apart: nothing is in doubt.
+            (*inflight).nested = 0;
+            abandon(inflight, call);
+        }
+        if around == 0 {
+            return true;
+        }
+        if !stack.across_signal {
+            // The handler has returned, and the call goes on.
+            (*inflight).interrupted &= !(1 << ((around - 1) & 63));
+            return false;
+        }
+        stack.end = StackEnd::InsideCall as u8;
+        true
+    }
 }
 
 /// Where the new block is, or the counter of why there is none.

@@ -11,8 +11,9 @@ pub const FRAME_CAPACITY: u32 = 1 << 19;
 pub const INFLIGHT_CAPACITY: u32 = 1 << 14;
 /// Frames of one stack, without the allocator function itself.
 pub const MAX_FRAMES: usize = 128;
-/// Probed calls of one thread that can be open at once (calloc inside operator new inside a pool …).
-pub const MAX_NESTING: usize = 6;
+/// Probed calls of one thread that can be open at once: one, and one more for each signal handler on top of another that interrupted
+/// one. A power of two.
+pub const MAX_NESTING: usize = 8;
 /// Names of the maps, as pinned in the session's folder of the BPF file system.
 pub mod map {
     /// address → [`crate::live::LiveBlock`]

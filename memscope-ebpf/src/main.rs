@@ -14,6 +14,7 @@ mod lifecycle;
 mod maps;
 mod registers;
 mod sampler;
+mod signal;
 mod sites;
 mod stack;
 mod unwinder;

@@ -28,11 +28,13 @@ pub enum StackEnd {
     Busy = 9,
     /// The block was recorded without its stack: no room for one more site.
     NotRecorded = 10,
+    /// A signal handler interrupted a probed call, whose caller only its return probe knows.
+    InsideCall = 11,
 }
 
 impl StackEnd {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Outermost,
         Self::NoTable,
         Self::UnsupportedRule,
@@ -44,6 +46,7 @@ impl StackEnd {
         Self::FramePointers,
         Self::Busy,
         Self::NotRecorded,
+        Self::InsideCall,
     ];
 
     /// The reason with this number; `None` past the last.
@@ -67,6 +70,7 @@ impl StackEnd {
             Self::FramePointers => "frame pointers end here",
             Self::Busy => "unwinder busy on this CPU",
             Self::NotRecorded => "not recorded",
+            Self::InsideCall => "inside another allocator call",
         }
     }
 }

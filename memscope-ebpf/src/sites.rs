@@ -10,21 +10,14 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::State;
 
-use crate::registers::Registers;
 use crate::stack::Stack;
 use crate::{atomic, count, maps};
 
-/// The site of the probed thread's stack below the call; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
+/// The site of a stack; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
 #[inline(always)]
-pub fn of_caller(registers: Registers, state: *mut State, call: CallIndex) -> SiteIndex {
-    let Some(stack) = Stack::capture(registers) else {
-        count::one(Counter::StackBusy);
-        return SiteIndex::UNKNOWN;
-    };
-    let hash = hash(&stack, call);
-    let site = remembered(hash).unwrap_or_else(|| look_up(&stack, hash, state, call));
-    stack.release();
-    site
+pub fn of(stack: &Stack, state: *mut State, call: CallIndex) -> SiteIndex {
+    let hash = hash(stack, call);
+    remembered(hash).unwrap_or_else(|| look_up(stack, hash, state, call))
 }
 
 #[inline(always)]

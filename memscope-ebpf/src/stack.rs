@@ -1,6 +1,6 @@
 //! The caller's stack at an allocator's return, in working memory that no other event can touch meanwhile.
 
-use memscope_ebpf::unwind::walk::BY_FRAME_POINTER;
+use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER};
 
 use crate::registers::Registers;
 use crate::unwinder::{self, WalkMemory};
@@ -26,6 +26,10 @@ pub struct Stack {
     pub end: u8,
     /// At least one frame was found by frame pointer.
     pub by_frame_pointer: bool,
+    /// At least one signal frame was crossed.
+    pub across_signal: bool,
+    /// Where the return address of the last frame was read.
+    pub last_slot: u64,
     /// Generation of the mappings that its addresses belong to.
     pub generation: u16,
 }
@@ -43,6 +47,8 @@ impl Stack {
             frames: unwound.frames,
             end: unwound.end as u8,
             by_frame_pointer: unwound.flags & BY_FRAME_POINTER != 0,
+            across_signal: unwound.flags & ACROSS_SIGNAL != 0,
+            last_slot: unwound.sp.wrapping_sub(8),
             generation: unwound.generation as u16,
         })
     }

@@ -42,6 +42,8 @@ pub struct Unwound {
     pub end: u32,
     /// [`Walk::flags`].
     pub flags: u32,
+    /// Stack pointer of the last frame reached.
+    pub sp: u64,
     /// The mappings' generation that the addresses belong to.
     pub generation: u64,
 }
@@ -85,6 +87,7 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
         frames: 0,
         end: StackEnd::NoTable as u32,
         flags: 0,
+        sp: 0,
         generation: 0,
     };
     let Some(state) = GENERATION.get_ptr(0) else {
@@ -116,6 +119,7 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     unwound.frames = walk.frames;
     unwound.end = walk.end;
     unwound.flags = walk.flags;
+    unwound.sp = walk.position().1;
     unwound.generation = began;
     // SAFETY: as above.
     if Generation::overtook(unsafe { (&raw const (*state).writing).read_volatile() }, began) {
@@ -208,7 +212,8 @@ impl Target for Kernel {
         unsafe { (*self.memory).generation }
     }
 
-    /// Only the outermost probed call of a thread is unwound from, so no trampoline of ours lies on its stack.
+    /// A trampoline of ours lies only on the stack of a signal handler that interrupted a probed call: the walk ends there,
+    /// and `InsideCall` says so.
     #[inline(always)]
     fn original_return(&self, _slot: u64) -> Option<u64> {
         None

@@ -112,7 +112,6 @@ impl Output {
     }
 
     /// Demands an exit code and gives itself back.
-    #[must_use]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "exit code of\n{self}");
         self

@@ -259,11 +259,40 @@ fn a_realloc_that_is_jumped_out_of_keeps_its_block() {
     exact_with_threads("abandoned.c", "realloc", 21);
 }
 
-/// Belongs to issue "Every allocator, every process": a handler's call inside malloc is still taken for a nested one.
-#[cfg(feature = "every-allocator")]
 #[test]
 fn a_handler_that_allocates_inside_malloc_is_exact_or_counted() {
     exact_or_counted("abandoned.c", "nested", 22);
+}
+
+/// Signals inside an allocator call of the program's own; what its handler takes are blocks like others.
+fn interrupted(command: &str, blocks: usize) {
+    let seen = traced("interrupted.c")
+        .attach_with(&["--alloc", "interrupted_alloc(size=0) -> ret"])
+        .run(&[command]);
+    assert_eq!(seen.ledger.len(), blocks, "what interrupted.c {command} leaves");
+    assert_eq!(seen.database.lost(), 0, "losses {:?}", seen.database.losses);
+}
+
+#[test]
+fn a_handler_that_interrupts_a_call_has_blocks_of_its_own_and_the_call_keeps_its_block() {
+    interrupted("returns", 50);
+    interrupted("alternate", 50);
+}
+
+#[test]
+fn a_handler_that_interrupts_a_handler_has_blocks_of_its_own_too() {
+    interrupted("twice", 70);
+}
+
+#[test]
+fn a_handler_that_jumps_out_of_the_call_spoils_no_later_call() {
+    interrupted("jumps", 90);
+    interrupted("jumps_alternate", 90);
+}
+
+#[test]
+fn a_handler_on_a_coroutines_stack_has_blocks_of_its_own() {
+    interrupted("coroutine", 20);
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod near;
 mod parse;
 mod resolve;
 
+use serde::{Deserialize, Serialize};
+
 use super::catalogue::Role;
 use crate::target::address::FileOffset;
 
@@ -22,7 +24,8 @@ pub use file::{FileError, parse_file, read_file};
 pub(super) use resolve::{Resolved, resolve};
 
 /// Which option a specification was given to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SpecKind {
     /// `--alloc`: returns a new block.
     Alloc,
@@ -54,12 +57,32 @@ pub enum Place {
 /// One function named by hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustomSpec {
+    /// The option it was given to.
+    pub kind: SpecKind,
     /// As it was written.
     pub text: String,
     /// Where the function is.
     pub place: Place,
     /// What it does.
     pub role: Role,
+}
+
+/// A specification by hand as the session file keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedSpec {
+    /// The option it was given to.
+    pub kind: SpecKind,
+    /// As it was written.
+    pub text: String,
+}
+
+impl From<&CustomSpec> for SavedSpec {
+    fn from(spec: &CustomSpec) -> Self {
+        Self {
+            kind: spec.kind,
+            text: spec.text.clone(),
+        }
+    }
 }
 
 impl CustomSpec {

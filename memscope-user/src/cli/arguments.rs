@@ -136,6 +136,19 @@ pub struct SettingsArguments {
     /// Attach in spite of a danger that memscope refuses for (repeatable)
     #[arg(long, value_enum, value_name = "DANGER")]
     pub accept: Vec<Danger>,
+    /// An allocation function of the program's own: `[MODULE:]NAME(size=N[,count=N]) -> ret`, or `-> *N` when it stores the
+    /// block through its argument N. Arguments count from 0; `MODULE+0xOFFSET(…)` names one without a symbol (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub alloc: Vec<String>,
+    /// The function that frees such blocks: `[MODULE:]NAME(ptr=N)` (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub free: Vec<String>,
+    /// The function that resizes them: `[MODULE:]NAME(ptr=N,size=N) -> ret` (repeatable)
+    #[arg(long, value_name = "SPEC")]
+    pub realloc: Vec<String>,
+    /// A TOML file of such functions: lists `alloc`, `free` and `realloc` of texts as the options take them (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub allocators: Vec<PathBuf>,
 }
 
 /// What happens when collection costs more than it may.

@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use super::arguments::{AttachArguments, OverBudget, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use crate::allocator::spec::{CustomSpec, SpecKind, read_file};
 use crate::collection::error::CollectionError;
 use crate::collection::memory_use::resident;
+use crate::collection::settings::Settings;
 use crate::collection::site_reading::read_moment;
-use crate::collection::steps::{self, Attached, Settings};
+use crate::collection::steps::{self, Attached};
 use crate::collection::survey::Survey;
 use crate::collection::{cost, status};
 use crate::database::load::Diagnostics;
@@ -27,8 +29,9 @@ impl SettingsArguments {
     /// What a database is to be made with; measures what a call costs on this host when a budget is asked for.
     ///
     /// # Errors
-    /// There is a budget, and no measuring it.
+    /// There is a budget, and no measuring it; or a specification is malformed.
     pub fn settings(&self, roots: &Roots) -> Result<Settings, CommandError> {
+        let by_hand = self.by_hand()?;
         let calls_per_second = match self.max_cpu {
             None => None,
             Some(percent) => {
@@ -39,6 +42,7 @@ impl SettingsArguments {
         };
         Ok(Settings {
             live_capacity: self.max_blocks,
+            by_hand,
             limits: Limits {
                 sample_bytes: self.sample_bytes,
                 max_cpu: self.max_cpu,
@@ -52,6 +56,26 @@ impl SettingsArguments {
             accepted: self.accept.iter().copied().collect(),
         })
     }
+
+    /// The functions named by hand.
+    fn by_hand(&self) -> Result<Vec<CustomSpec>, CommandError> {
+        let mut by_hand = Vec::new();
+        let options = [
+            (SpecKind::Alloc, "--alloc", &self.alloc),
+            (SpecKind::Free, "--free", &self.free),
+            (SpecKind::Realloc, "--realloc", &self.realloc),
+        ];
+        for (kind, option, texts) in options {
+            for text in texts {
+                let wrong = |error| CommandError::Usage(format!("{option}: {error}"));
+                by_hand.push(CustomSpec::parse(kind, text).map_err(wrong)?);
+            }
+        }
+        for path in &self.allocators {
+            by_hand.extend(read_file(path).map_err(|error| CommandError::Usage(error.to_string()))?);
+        }
+        Ok(by_hand)
+    }
 }
 
 /// Databases of targets that ended longer ago than this are removed by an attach.
@@ -64,11 +88,11 @@ const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
 pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let targets = select::processes(&arguments.target)?;
-    super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
     let settings = arguments.settings.settings(&roots)?;
+    super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
     let mut failures = Vec::new();
     for target in &targets {
-        match one(&roots, target, settings, Diagnostics::Off, verbose) {
+        match one(&roots, target, &settings, Diagnostics::Off, verbose) {
             Ok(_) => {}
             Err(error) => failures.push(error),
         }
@@ -90,7 +114,7 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
 pub fn one(
     roots: &Roots,
     target: &Target,
-    settings: Settings,
+    settings: &Settings,
     diagnostics: Diagnostics,
     verbose: bool,
 ) -> Result<Attached, CommandError> {
@@ -149,7 +173,7 @@ fn remember(roots: &Roots, target: &Target) {
 
 /// A short count of what the target does. Above its budget from the first, it is let go again; nothing was lost by it, for
 /// the database is younger than the count.
-fn refuse_over_budget(roots: &Roots, target: &Target, settings: Settings) -> Result<(), CommandError> {
+fn refuse_over_budget(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CommandError> {
     let (Some(budget), Exceeded::Stop) = (settings.limits.max_cpu, settings.limits.over_budget) else {
         return Ok(());
     };

@@ -26,7 +26,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, CommandError> {
     if let Some(pid) = arguments.target {
         let target = Target::of_pid(Pid(pid))?;
         writeln!(out, "process {pid} ({})", crate::report::Escaped(&target.comm()?))?;
-        let survey = survey(&target)?;
+        let survey = survey(&target, &[])?;
         attach::describe(&survey, &mut out)?;
         survey.require_allocator(&target)?;
         let findings = preflight::look(&target, &survey);

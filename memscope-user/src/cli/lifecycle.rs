@@ -23,8 +23,9 @@ use crate::target::process::Target;
 /// Of the first target that failed.
 pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    let settings = arguments.settings.settings(&roots)?;
     for target in select::processes(&arguments.target)? {
-        steps::create(&roots, &target, arguments.settings.settings(&roots)?)?;
+        steps::create(&roots, &target, &settings)?;
         say("Creating Memory Scope database")?;
     }
     Ok(ExitCode::Success)

@@ -34,6 +34,7 @@ pub fn run(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Comman
 
 async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    let settings = arguments.settings.settings(&roots)?;
     // Signals are caught before anything is attached, so that none can leave probes behind.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -52,13 +53,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
     }
     let had_database = roots.session(target.id).file().exists();
     let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
-    let attached = attach::one(
-        &roots,
-        &target,
-        arguments.settings.settings(&roots)?,
-        diagnostics,
-        verbose,
-    )?;
+    let attached = attach::one(&roots, &target, &settings, diagnostics, verbose)?;
     let deadline = arguments.duration.map(Age::duration);
     tokio::select! {
         () = end_of(&target) => {}
@@ -97,7 +92,13 @@ async fn around_command(
 ) -> Result<ExitCode, CommandError> {
     let had_database = roots.session(target.id).file().exists();
     let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
-    let attached = attach::one(roots, target, arguments.settings.settings(roots)?, diagnostics, verbose)?;
+    let attached = attach::one(
+        roots,
+        target,
+        &arguments.settings.settings(roots)?,
+        diagnostics,
+        verbose,
+    )?;
     let marked = mark_around(roots, target, arguments).await;
     let printed = match marked {
         Ok(()) => {

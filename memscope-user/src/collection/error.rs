@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::allocator::spec::ResolveError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::host::privilege::PrivilegeError;
@@ -26,6 +27,25 @@ pub enum CollectionError {
     /// No function to probe.
     #[error("{0}")]
     NoAllocator(String),
+    /// A specification by hand cannot be followed in this target.
+    #[error(transparent)]
+    ByHand(#[from] ResolveError),
+    /// Other settings than those of the database that is there.
+    #[error(
+        "the database of process {pid} was made with other {what}: without them on the command line `memscope attach` goes on with its own, `memscope detach {pid}` removes it"
+    )]
+    OtherSettings {
+        /// Whose database.
+        pid: u32,
+        /// Which settings.
+        what: &'static str,
+    },
+    /// More probed functions than a session can number.
+    #[error("process {pid} has more allocation functions than memscope can number")]
+    TooManyFunctions {
+        /// Which process.
+        pid: u32,
+    },
     /// The target's code is not x86-64.
     #[error("process {pid} runs {what}; memscope traces 64-bit x86 programs only")]
     Architecture {
@@ -80,6 +100,13 @@ impl CollectionError {
             Self::Attach(AttachError::Database(error)) => database_code(error),
             Self::Attach(_) => ExitCode::NotPermitted,
             Self::NoAllocator(_) => ExitCode::NoAllocator,
+            Self::ByHand(error) => match error {
+                // The command line contradicts itself; the others depend on what the target has.
+                ResolveError::Conflict { .. } => ExitCode::Usage,
+                _ => ExitCode::NoAllocator,
+            },
+            Self::OtherSettings { .. } => ExitCode::Usage,
+            Self::TooManyFunctions { .. } => ExitCode::NotPermitted,
         }
     }
 }

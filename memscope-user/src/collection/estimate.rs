@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn estimates_are_unbiased_and_their_bounds_hold() {
-        let size = |n: u32| u64::from(16 + n % 4096) + if n % 100 == 0 { 200_000 } else { 0 };
+        let size = |n: u32| u64::from(16 + n % 4096) + if n.is_multiple_of(100) { 200_000 } else { 0 };
         const BLOCKS: u32 = 20_000;
         let bytes: u64 = (0..BLOCKS).map(size).sum();
         let (mut sum, mut blocks, mut within) = (0.0, 0.0, 0);

@@ -1,5 +1,6 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
+pub mod calls;
 pub mod code;
 pub mod cost;
 pub mod error;
@@ -7,6 +8,7 @@ pub mod estimate;
 pub mod memory_use;
 mod naming;
 pub mod reading;
+pub mod settings;
 pub mod site_reading;
 pub mod status;
 pub mod steps;

@@ -9,6 +9,7 @@ use memscope_ebpf::site::StackEnd;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
+use crate::probe::plan::PlannedCall;
 use crate::report::model::{Frame, SiteId, Stack};
 use crate::symbol::{FrameIdentity, Symbolizer, site_id};
 use crate::target::identity::Pid;
@@ -92,7 +93,7 @@ impl<'a> Naming<'a> {
         let call = self.session.file.calls.get(usize::from(site.record.call));
         let symbolizer = symbolizer(&mut self.symbolizers, self.session, self.live, site.record.generation);
         let modules = symbolizer.modules();
-        let identity = call.map_or(FrameIdentity::Nowhere, |call| modules.identity(call.entry));
+        let identity = call.map_or(FrameIdentity::Nowhere, call_identity);
         // A return address is told by the call before it, which is in the same module even when the call is its last.
         site_id(identity, site.frames().map(|frame| modules.identity(frame)))
     }
@@ -145,6 +146,18 @@ fn symbolizer<'a>(
     })
 }
 
+/// By its place in its file, not by its address: a library can be loaded again elsewhere.
+fn call_identity(call: &PlannedCall) -> FrameIdentity<'_> {
+    match &call.build_id {
+        Some(build_id) => FrameIdentity::Build(build_id, call.entry_offset),
+        None => FrameIdentity::Named(last_component(&call.module).as_ref(), call.entry_offset),
+    }
+}
+
+fn last_component(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
 fn file_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_owned()
+    last_component(path).to_owned()
 }

@@ -3,33 +3,25 @@
 use aya::Ebpf;
 use memscope_ebpf::state::{Control, OverBudget};
 
+use super::calls;
 use super::code::{self, Code};
 use super::error::CollectionError;
+use super::settings::Settings;
 use super::status;
 use super::survey::{Survey, survey};
+use crate::allocator::spec::SavedSpec;
 use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Exceeded, Limits, Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
-use crate::host::preflight::{self, Accepted, Finding};
+use crate::host::preflight::{self, Finding};
 use crate::probe::plan::PlannedCall;
 use crate::probe::{attach, restored};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
-
-/// What a database is made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Live blocks it can hold.
-    pub live_capacity: u32,
-    /// What collection may cost, and whether it samples.
-    pub limits: Limits,
-    /// Dangers to the target that the user accepts.
-    pub accepted: Accepted,
-}
 
 /// A collection that has been started.
 pub struct Started {
@@ -53,7 +45,7 @@ pub enum Attached {
 ///
 /// # Errors
 /// It has one; or the maps or files cannot be made, and then nothing of them stays.
-pub fn create(roots: &Roots, target: &Target, settings: Settings) -> Result<(), CollectionError> {
+pub fn create(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CollectionError> {
     require_host()?;
     let paths = roots.session(target.id);
     let _lock = store::lock_or_create(roots, target.id)?;
@@ -72,7 +64,7 @@ pub fn create(roots: &Roots, target: &Target, settings: Settings) -> Result<(), 
     outcome
 }
 
-fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), CollectionError> {
+fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CollectionError> {
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
     let code = Code::of(target, |_| false)?;
@@ -95,6 +87,7 @@ fn make(roots: &Roots, target: &Target, settings: Settings) -> Result<(), Collec
         capacities,
         limits: settings.limits,
         accepted: settings.accepted,
+        by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
         layout: code::empty_layout(capacities),
@@ -123,7 +116,7 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
         CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
         CollectionState::Stopped | CollectionState::Replaced => {}
     }
-    let survey = survey(target)?;
+    let survey = survey(target, &Settings::of(&session).by_hand)?;
     survey.require_allocator(target)?;
     let findings = preflight::look(target, &survey);
     let refused = |finding: &&Finding| finding.danger.is_some_and(|danger| !session.file.accepted.has(danger));
@@ -174,11 +167,12 @@ fn attach_probes(
     session.set_control(control)?;
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
     session.file.runs.retain(|run| run.to.is_some());
-    session.file.calls.clone_from(&survey.calls);
+    let numbers = calls::join(&mut session.file.calls, survey, target)?;
     code::refresh(session, target)?;
     let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
     session.file.write(&session.paths.file())?;
-    attach::attach(&mut object, &session.paths, thread, &survey.calls, &survey.module_paths)?;
+    let probes = calls::probes(&session.file.calls, &numbers, survey);
+    attach::attach(&mut object, &session.paths, thread, &probes)?;
     session.file.runs.push(Run {
         from: Moment::now(),
         to: None,
@@ -294,29 +288,24 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
 pub fn attach(
     roots: &Roots,
     target: &Target,
-    settings: Settings,
+    settings: &Settings,
     diagnostics: Diagnostics,
 ) -> Result<Attached, CollectionError> {
     require_host()?;
     let mut created = create_unless_there(roots, target, settings)?;
     match Session::open(roots, target.id) {
-        Ok(session) => match status::state(&session)? {
-            CollectionState::Replaced => {
-                destroy(roots, target.id)?;
-                created = create_unless_there(
-                    roots,
-                    target,
-                    Settings {
-                        live_capacity: session.file.capacities.live,
-                        limits: session.file.limits,
-                        accepted: session.file.accepted,
-                    },
-                )?;
+        Ok(session) => {
+            settings.require_those_of(&session)?;
+            match status::state(&session)? {
+                CollectionState::Replaced => {
+                    destroy(roots, target.id)?;
+                    created = create_unless_there(roots, target, &Settings::of(&session))?;
+                }
+                CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
+                CollectionState::Collecting => refresh(roots, target)?,
+                _ => {}
             }
-            CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
-            CollectionState::Collecting => refresh(roots, target)?,
-            _ => {}
-        },
+        }
         Err(
             DatabaseError::Unfinished { .. } | DatabaseError::OtherVersion { .. } | DatabaseError::SessionFile { .. },
         ) => {
@@ -348,7 +337,7 @@ pub fn refresh(roots: &Roots, target: &Target) -> Result<(), CollectionError> {
     Ok(())
 }
 
-fn create_unless_there(roots: &Roots, target: &Target, settings: Settings) -> Result<bool, CollectionError> {
+fn create_unless_there(roots: &Roots, target: &Target, settings: &Settings) -> Result<bool, CollectionError> {
     match create(roots, target, settings) {
         Ok(()) => Ok(true),
         Err(CollectionError::Database(DatabaseError::Exists(_))) => Ok(false),

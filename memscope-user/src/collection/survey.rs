@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::error::CollectionError;
-use crate::allocator::discovery::{Discovery, discover};
+use crate::allocator::discovery::{Discovery, discover_with};
+use crate::allocator::spec::CustomSpec;
 use crate::probe::plan::{PlannedCall, plan};
 use crate::target::elf::ElfError;
 use crate::target::loaded::{LoadError, LoadedImage, load_images};
@@ -21,11 +22,11 @@ pub struct Survey {
     pub module_paths: Vec<PathBuf>,
 }
 
-/// Looks a target over. Nothing in it is changed or stopped.
+/// Looks a target over, for the allocators known and those named by hand. Nothing in it is changed or stopped.
 ///
 /// # Errors
-/// It ended, or is not a 64-bit x86 process.
-pub fn survey(target: &Target) -> Result<Survey, CollectionError> {
+/// It ended, is not a 64-bit x86 process, or a specification names nothing in it.
+pub fn survey(target: &Target, by_hand: &[CustomSpec]) -> Result<Survey, CollectionError> {
     let mappings = target.mappings()?;
     let pid = target.id.pid;
     let images = load_images(pid, &mappings);
@@ -35,7 +36,7 @@ pub fn survey(target: &Target) -> Result<Survey, CollectionError> {
         // Only indirect functions need it; the discovery says so if one does.
         Err(_) => Box::new(NoMemory),
     };
-    let discovery = discover(&images, memory.as_ref());
+    let discovery = discover_with(&images, memory.as_ref(), by_hand)?;
     let calls = plan(&discovery, &images);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
     if !target.is_alive() {

@@ -8,7 +8,8 @@ use crate::cli::run::CommandError;
 use crate::cli::show::write_stats;
 use crate::collection::error::CollectionError;
 use crate::collection::reading::{self, Choice, Order};
-use crate::collection::steps::{self, Settings};
+use crate::collection::settings::Settings;
+use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
@@ -42,10 +43,11 @@ pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     let settings = Settings {
         live_capacity: memscope_ebpf::limits::LIVE_CAPACITY,
+        by_hand: Vec::new(),
         limits: Limits::default(),
         accepted: Accepted::default(),
     };
-    match steps::create(roots, &Target { id }, settings) {
+    match steps::create(roots, &Target { id }, &settings) {
         Ok(()) => tell(out, "Creating Memory Scope database", ExitCode::Success),
         Err(CollectionError::Database(DatabaseError::Exists(_))) => tell(
             out,

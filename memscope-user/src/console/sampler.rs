@@ -58,7 +58,7 @@ fn sample<'a>(
             return;
         }
         // The target has ended, or is another program's by now.
-        let Ok(percent) = samples.next() else { return };
+        let Ok(percent) = samples.percent() else { return };
         history.add(percent);
         ticks += 1;
         if let Some(printer) = printer_at(ticks)

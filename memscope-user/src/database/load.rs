@@ -16,9 +16,10 @@ use super::paths::SessionPaths;
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMSCOPE_BPF_OBJECT"));
 
 /// Raw tracepoints and their programs: (program, tracepoint).
-pub const TRACEPOINTS: [(&str, &str); 2] = [
+pub const TRACEPOINTS: [(&str, &str); 3] = [
     ("target_exec", "sched_process_exec"),
     ("thread_exit", "sched_process_exit"),
+    ("signal_delivered", "signal_deliver"),
 ];
 
 /// How many elements the maps that are sized at load have.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::DatabaseError;
 use super::folder;
 use super::load::Capacities;
+use crate::allocator::spec::SavedSpec;
 use crate::host::preflight::Accepted;
 use crate::probe::plan::PlannedCall;
 use crate::symbol::SavedModule;
@@ -42,6 +43,8 @@ pub struct SessionFile {
     /// Dangers to the target that the user accepts.
     #[serde(default)]
     pub accepted: Accepted,
+    /// Functions named by hand.
+    pub by_hand: Vec<SavedSpec>,
     /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
     /// last one is open whatever its end says; while it does not, a last one without end never began.
     pub runs: Vec<Run>,

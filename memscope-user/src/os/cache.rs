@@ -124,8 +124,11 @@ fn candidates(files: &ProcessFiles) -> Result<Vec<(PathBuf, PathBuf)>, OsError> 
     Ok(found)
 }
 
-/// Device and inode, length, bytes in the page cache; `None` for what is no regular file.
-fn measure(opening: &Path) -> io::Result<Option<((u64, u64), u64, u64)>> {
+/// Device and inode, length, bytes in the page cache.
+type Measured = ((u64, u64), u64, u64);
+
+/// `None` for what is no regular file.
+fn measure(opening: &Path) -> io::Result<Option<Measured>> {
     // Looked at first: opening a device may already do something to it.
     if !std::fs::metadata(opening)?.is_file() {
         return Ok(None);

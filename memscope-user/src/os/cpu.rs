@@ -131,7 +131,7 @@ impl Samples {
     ///
     /// # Errors
     /// The target has ended.
-    pub fn next(&mut self) -> Result<f64, OsError> {
+    pub fn percent(&mut self) -> Result<f64, OsError> {
         let now = (Instant::now(), run_time(&self.files)?);
         let seconds = (now.0 - self.last.0).as_secs_f64().max(0.001);
         let used = now.1.saturating_sub(self.last.1);
@@ -268,7 +268,7 @@ pub(super) fn gather_history(files: &ProcessFiles, looks: &Looks) -> Result<CpuH
     let mut samples = Samples::of(files.id)?;
     for _ in 0..SAMPLES {
         std::thread::sleep(EVERY);
-        percent.push(samples.next()?);
+        percent.push(samples.percent()?);
     }
     Ok(CpuHistoryShown {
         interval_s: EVERY.as_secs_f64(),

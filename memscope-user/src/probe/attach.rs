@@ -7,6 +7,7 @@ use aya::Ebpf;
 use aya::programs::ProgramError;
 use aya::programs::links::FdLink;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
+use memscope_ebpf::call::CallIndex;
 use thiserror::Error;
 
 use super::plan::{PlannedCall, Program};
@@ -31,7 +32,7 @@ pub enum AttachError {
         reason: String,
     },
     /// The kernel refused the lifecycle programs.
-    #[error("cannot watch for the target's exec and exit ({tracepoint}): {reason}")]
+    #[error("cannot watch for the target's exec, exit and signals ({tracepoint}): {reason}")]
     Tracepoint {
         /// The tracepoint.
         tracepoint: &'static str,
@@ -43,34 +44,44 @@ pub enum AttachError {
     Database(#[from] DatabaseError),
 }
 
-/// Attaches the lifecycle programs and every probe of the plan, each link pinned at once. `module_paths`: where each
-/// call's module can be opened from outside.
+/// A function to probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe<'a> {
+    /// Its number.
+    pub index: CallIndex,
+    /// What it is.
+    pub call: &'a PlannedCall,
+    /// Where its module can be opened from outside.
+    pub module: &'a Path,
+}
+
+/// Attaches the lifecycle programs and the probes, as far as they are not attached yet, each link pinned at once.
 ///
 /// The programs do nothing until CONTROL says so; so the order does not matter, and a start that is killed half way
 /// leaves probes that only cost their trap.
 ///
 /// # Errors
 /// The kernel refused one; those already attached stay pinned for the caller to take away.
-pub fn attach(
-    object: &mut Ebpf,
-    paths: &SessionPaths,
-    thread: u32,
-    calls: &[PlannedCall],
-    module_paths: &[PathBuf],
-) -> Result<(), AttachError> {
+pub fn attach(object: &mut Ebpf, paths: &SessionPaths, thread: u32, probes: &[Probe<'_>]) -> Result<(), AttachError> {
     let links = paths.links();
     folder::make_private(&links)?;
     for (program, tracepoint) in load::TRACEPOINTS {
-        attach_tracepoint(object, program, tracepoint, &links.join(program)).map_err(|error| {
-            AttachError::Tracepoint {
-                tracepoint,
-                reason: with_causes(&*error),
-            }
+        let pin = links.join(program);
+        if pin.symlink_metadata().is_ok() {
+            continue;
+        }
+        attach_tracepoint(object, program, tracepoint, &pin).map_err(|error| AttachError::Tracepoint {
+            tracepoint,
+            reason: with_causes(&*error),
         })?;
     }
-    for (index, (call, module)) in calls.iter().zip(module_paths).enumerate() {
+    for Probe { index, call, module } in probes {
         for program in call.programs() {
-            let pin = links.join(format!("{index:03}-{}", program.name()));
+            let pin = links.join(format!("{:03}-{}", index.0, program.name()));
+            // A probe that is there stays: a refresh only adds.
+            if pin.symlink_metadata().is_ok() {
+                continue;
+            }
             attach_probe(object, thread, call, *program, module, &pin)
                 .map_err(|error| AttachError::of_probe(call, &*error))?;
         }

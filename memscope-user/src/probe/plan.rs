@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use memscope_ebpf::call::{CallKind, CallSpec};
+use memscope_ebpf::call::{CallIndex, CallKind, CallSpec};
 use serde::{Deserialize, Serialize};
 
 use super::site::{Module, ProbeSite, SiteNeed, choose_site_in_module};
 use crate::allocator::discovery::{Discovery, FoundFunction};
 use crate::target::address::{BuildId, ElfAddress, FileOffset, RuntimeAddress};
 use crate::target::loaded::{Content, LoadedImage};
+use crate::target::mapping::FileKey;
 
 /// Bytes of a function looked at when its symbol does not say how long it is.
 const UNKNOWN_LENGTH: u64 = 512;
@@ -28,6 +29,8 @@ pub struct PlannedCall {
     pub module: String,
     /// The module's build id.
     pub build_id: Option<BuildId>,
+    /// The file itself: the one a probe sits in, whatever its name now leads to.
+    pub file: Option<FileKey>,
     /// Where it begins in the target.
     pub entry: RuntimeAddress,
     /// Where it begins in the module's file.
@@ -39,6 +42,27 @@ pub struct PlannedCall {
 }
 
 impl PlannedCall {
+    /// The same function under another number.
+    #[must_use]
+    pub fn numbered(mut self, index: CallIndex) -> Self {
+        if let Some(spec) = self.spec() {
+            self.cookie = CallSpec { index, ..spec }.to_cookie();
+        }
+        self
+    }
+
+    /// Whether both are the same function of the same file, doing the same: one probe serves them.
+    #[must_use]
+    pub fn is_same_function(&self, other: &Self) -> bool {
+        let row = |call: &Self| call.clone().numbered(CallIndex(0)).cookie;
+        self.file == other.file
+            && self.module == other.module
+            && self.build_id == other.build_id
+            && self.site_offset == other.site_offset
+            && self.function == other.function
+            && row(self) == row(other)
+    }
+
     /// The row in the cookie; `None` for a session file that was tampered with.
     #[must_use]
     pub fn spec(&self) -> Option<CallSpec> {
@@ -102,12 +126,10 @@ pub fn plan(discovery: &Discovery, images: &[LoadedImage]) -> Vec<PlannedCall> {
     let mut calls = Vec::new();
     for allocator in &discovery.found {
         for function in &allocator.functions {
-            let Some(content) = images
-                .get(function.module)
-                .and_then(|loaded| loaded.content.as_ref().ok())
-            else {
+            let Some(loaded) = images.get(function.module) else {
                 continue;
             };
+            let Ok(content) = &loaded.content else { continue };
             let around = surroundings
                 .entry(function.module)
                 .or_insert_with(|| Surroundings::of(content, function.address));
@@ -118,6 +140,7 @@ pub fn plan(discovery: &Discovery, images: &[LoadedImage]) -> Vec<PlannedCall> {
                 around,
                 &allocator.name.to_string(),
                 &looked.path,
+                loaded.mapping.file(),
             ));
         }
     }
@@ -157,6 +180,7 @@ fn plan_call(
     around: &Surroundings,
     allocator: &str,
     module: &str,
+    file: Option<FileKey>,
 ) -> PlannedCall {
     let length = if function.size == 0 {
         UNKNOWN_LENGTH
@@ -180,6 +204,7 @@ fn plan_call(
         allocator: allocator.to_owned(),
         module: module.to_owned(),
         build_id: content.image.build_id().cloned(),
+        file,
         entry: content.bias.to_runtime(function.address),
         entry_offset: function.offset,
         site_offset: FileOffset(function.offset.0 + u64::from(site.offset)),

@@ -55,7 +55,7 @@ const RUNTIME_FUNCTIONS: [&str; 22] = [
 pub fn own_frame(stack: &Stack) -> Option<usize> {
     let count = stack.frames.len();
     let own = (1..count).find(|index| is_own(&stack.frames[*index]));
-    own.or_else(|| (count > 0).then_some(1.min(count - 1)))
+    own.or_else(|| count.checked_sub(1).map(|last| last.min(1)))
 }
 
 fn is_own(frame: &Frame) -> bool {

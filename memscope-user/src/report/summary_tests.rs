@@ -31,7 +31,7 @@ fn summary() -> Summary {
     let mut report = sites_report(WINDOW_MS);
     report.sites = vec![
         site(0x0123_4567_c120_29d8, "servGetMem", |_| 100, 2048, 0),
-        site(0x20, "lru_insert", |bin| if bin < 16 { 50 } else { 0 }, 256, 10),
+        site(0x20, "lru_insert", |bin| if bin < 20 { 50 } else { 0 }, 256, 10),
         site(0x30, "load_tables", |bin| if bin == 0 { 500 } else { 0 }, 64, 0),
         site(0x40, "handle_request", |bin| if bin == 31 { 3 } else { 0 }, 512, 90_000),
         site(0x50, "open_session", |bin| u64::from(bin % 8 == 0), 8192, 1),
@@ -53,7 +53,7 @@ fn summary() -> Summary {
             seconds_ago: 60,
             live: BTreeMap::from([
                 (SiteId(0x0123_4567_c120_29d8), live(1200, 1200 * 2048)),
-                (SiteId(0x20), live(900, 900 * 256)),
+                (SiteId(0x20), live(1000, 1000 * 256)),
             ]),
             complete: true,
         }),
@@ -106,7 +106,8 @@ fn a_clean_database_says_so_and_a_lossy_or_young_one_does_not() {
     young.report.window.start = young.report.window.end - 10_000;
     young.judged = judge_database(&young.report, &());
     assert!(
-        text(&young, &Selection::default()).contains("INCONCLUSIVE: too young: 10 s of collection, 60 s are needed")
+        text(&young, &Selection::default())
+            .contains("INCONCLUSIVE: too young: 10 s of collection, 50 s more are needed")
     );
 }
 
@@ -191,7 +192,7 @@ fn sites_are_selected_ordered_and_put_together() {
             .len(),
         5
     );
-    assert!(text(&summary, &groups).contains("LEAKING    6.9 MiB in 4,507 blocks, 5 sites, 1.2 MiB/min  gateway\n"));
+    assert!(text(&summary, &groups).contains("LEAKING    6.6 MiB in 4,707 blocks, 5 sites, 1.2 MiB/min  gateway\n"));
 }
 
 fn document(summaries: &[Summary], selection: &Selection) -> serde_json::Value {

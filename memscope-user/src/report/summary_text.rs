@@ -286,8 +286,9 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             let bytes: u64 = leaking.iter().map(|row| row.figures.live.bytes).sum();
             let rate: f64 = leaking.iter().map(|row| row.bytes_per_minute()).sum();
             format!(
-                "{} suspected leaks: {bytes} bytes in {blocks} blocks, {rate:.0} bytes/min",
-                leaking.len()
+                "{} suspected leak{}: {bytes} bytes in {blocks} blocks, {rate:.0} bytes/min",
+                leaking.len(),
+                if leaking.len() == 1 { "" } else { "s" }
             )
         }
         Overall::Clean => "no suspected leaks".to_owned(),

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::address::{FileOffset, RuntimeAddress};
 use super::identity::Pid;
 
@@ -31,7 +33,7 @@ pub struct Mapping {
 }
 
 /// What makes two mappings parts of the same file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileKey {
     /// Device, major and minor.
     pub device: (u32, u32),

@@ -7,7 +7,7 @@ use memscope_ebpf::counter::Counter;
 use super::births::Births;
 use super::judgement::{Judgement, Need, Reason, Verdict};
 use super::past::PastSites;
-use super::rules::{SiteView, judge_site};
+use super::rules::{SiteView, judge_site, lacking_ms};
 use super::thresholds as limit;
 use crate::report::model::{CollectionState, SiteId};
 use crate::report::sites::{SiteFigures, SitesReport};
@@ -139,6 +139,7 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
         live,
         births,
         window_ms,
+        settled_ms: settled_ms(report),
         oldest_ms: age(site.oldest_ms),
         youngest_ms: age(site.youngest_ms),
     };
@@ -166,14 +167,22 @@ fn put_containers_behind_contents(report: &SitesReport, judgements: &mut [Judgem
     }
 }
 
+/// Time since the window ended in which frees were still seen: only a span of marks ends before its collection does.
+fn settled_ms(report: &SitesReport) -> u64 {
+    match report.collection.state {
+        CollectionState::Collecting => report.at_monotonic_ms.saturating_sub(report.window.end),
+        _ => 0,
+    }
+}
+
 fn against(report: &SitesReport, judgements: &[Judgement]) -> Vec<String> {
     let mut against = Vec::new();
     let collected = report.window_ms();
-    if collected < limit::MIN_WINDOW_MS {
+    if let Some(lacking) = lacking_ms(collected, settled_ms(report)) {
         against.push(format!(
-            "too young: {} s of collection, {} s are needed",
+            "too young: {} s of collection, {} s more are needed",
             collected / 1000,
-            limit::MIN_WINDOW_MS / 1000
+            lacking.div_ceil(1000)
         ));
     }
     match report.collection.state {

@@ -19,6 +19,8 @@ pub struct SiteView<'a> {
     pub births: &'a [Amount],
     /// Length of the window, milliseconds.
     pub window_ms: u64,
+    /// Time since the end of the window in which frees were still seen, milliseconds: 0 for a window that lasts.
+    pub settled_ms: u64,
     /// Age of the oldest at the end of the window, milliseconds.
     pub oldest_ms: u64,
     /// Age of the youngest at the end of the window, milliseconds.
@@ -52,6 +54,19 @@ impl SiteView<'_> {
     }
 }
 
+/// How much longer a window must last, or settle after its end, to be judged, milliseconds; `None` when it can be.
+#[must_use]
+pub fn lacking_ms(window_ms: u64, settled_ms: u64) -> Option<u64> {
+    let lasting = limit::MIN_WINDOW_MS.checked_sub(window_ms.saturating_add(settled_ms));
+    let settling = limit::SETTLED_MS.checked_sub(settled_ms);
+    match (lasting, settling) {
+        (Some(lasting), Some(settling)) if lasting > 0 && settling > 0 => {
+            Some(if settled_ms > 0 { lasting.min(settling) } else { lasting })
+        }
+        _ => None,
+    }
+}
+
 /// Judges one site.
 #[must_use]
 pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Judgement {
@@ -76,7 +91,7 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
             site.allocated.blocks
         },
         rate: births.rate(),
-        never_freed: freed == 0,
+        never_freed: site.share_freed().is_some_and(|share| share < limit::FREES_NOTHING),
         earlier_reports: series.len(),
         doubts,
     };
@@ -132,11 +147,12 @@ fn decide(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>) -> (Ver
     if alive == 0 {
         return (Verdict::Churn, Reason::AllFreed);
     }
-    if site.window_ms < limit::MIN_WINDOW_MS || births.len() < limit::MIN_BINS {
-        let seconds = limit::MIN_WINDOW_MS
-            .saturating_sub(site.window_ms)
-            .div_ceil(1000)
-            .max(1);
+    if let Some(lacking_ms) = lacking_ms(site.window_ms, site.settled_ms) {
+        let seconds = lacking_ms.div_ceil(1000);
+        return undecided(Need::Time { seconds });
+    }
+    if births.len() < limit::MIN_BINS {
+        let seconds = site.window_ms.div_ceil(1000);
         return undecided(Need::Time { seconds });
     }
     if site.is_container() {

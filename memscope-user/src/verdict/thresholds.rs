@@ -6,6 +6,10 @@
 /// Below this many milliseconds of collection nothing is judged: the contract's minute (`print` warns below it too).
 pub const MIN_WINDOW_MS: u64 = 60_000;
 
+/// Milliseconds after the end of a span of marks from which what was born in it is judged, however short it was: what is
+/// freed with its request is freed by then.
+pub const SETTLED_MS: u64 = 10_000;
+
 /// Birth bins that must lie in the judged window: with fewer a quarter of it would be a bin or two.
 pub const MIN_BINS: usize = 12;
 

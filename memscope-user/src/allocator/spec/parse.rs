@@ -22,6 +22,7 @@ pub(super) fn parse(kind: SpecKind, text: &str) -> Result<CustomSpec, SpecError>
         return Err(reader.error("nothing may follow here"));
     }
     Ok(CustomSpec {
+        kind,
         text: text.to_owned(),
         place,
         role: Role {

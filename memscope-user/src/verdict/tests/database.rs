@@ -166,3 +166,20 @@ fn the_vector_that_holds_leaked_items_is_not_the_leak() {
     assert_eq!(judged.judgements[0].reason, Reason::GrowingContainer);
     assert_eq!(judged.overall, Overall::Suspects);
 }
+
+#[test]
+fn a_span_that_ended_is_judged_once_it_has_settled() {
+    let mut ended = report(&[&leak(64), &churn()]);
+    // The 120 s pass for 5 s between two marks.
+    ended.window = ended.window.start..ended.window.start + 5_000;
+    for (settled, verdict) in [(500, Verdict::Undecided), (10_000, Verdict::Leaking)] {
+        ended.at_monotonic_ms = ended.window.end + settled;
+        for site in &mut ended.sites {
+            site.oldest_ms = site.oldest_ms.map(|_| settled + 5_000);
+            site.youngest_ms = site.youngest_ms.map(|_| settled);
+        }
+        let judged = judge_database(&ended, &());
+        assert_eq!(judged.judgements[0].verdict, verdict, "{:?}", judged.judgements[0]);
+        assert_ne!(judged.judgements[1].verdict, Verdict::Leaking);
+    }
+}

@@ -66,6 +66,7 @@ impl Stream {
             live: now.live,
             births: &births,
             window_ms: at,
+            settled_ms: 0,
             oldest_ms: ages().max().unwrap_or(0),
             youngest_ms: ages().min().unwrap_or(0),
         };

@@ -1,0 +1,52 @@
+//! What a database is made with, and keeps: a later start, attach or refresh goes by it.
+
+use super::error::CollectionError;
+use crate::allocator::spec::CustomSpec;
+use crate::database::session::Session;
+use crate::database::session_file::Limits;
+use crate::host::preflight::Accepted;
+
+/// What a database is made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Live blocks it can hold.
+    pub live_capacity: u32,
+    /// Functions named by hand.
+    pub by_hand: Vec<CustomSpec>,
+    /// What collection may cost, and whether it samples.
+    pub limits: Limits,
+    /// Dangers to the target that the user accepts.
+    pub accepted: Accepted,
+}
+
+impl Settings {
+    /// Those a session was made with. A specification that this version no longer understands is passed over: the version
+    /// in the file is checked before.
+    #[must_use]
+    pub fn of(session: &Session) -> Self {
+        let saved = session.file.by_hand.iter();
+        Self {
+            live_capacity: session.file.capacities.live,
+            by_hand: saved
+                .filter_map(|spec| CustomSpec::parse(spec.kind, &spec.text).ok())
+                .collect(),
+            limits: session.file.limits,
+            accepted: session.file.accepted,
+        }
+    }
+
+    /// Refuses settings given to a database that was made with others: they would be taken for followed.
+    ///
+    /// # Errors
+    /// As said.
+    pub fn require_those_of(&self, session: &Session) -> Result<(), CollectionError> {
+        let made_with = Self::of(session);
+        if !self.by_hand.is_empty() && self.by_hand != made_with.by_hand {
+            return Err(CollectionError::OtherSettings {
+                pid: session.file.target.pid.0,
+                what: "functions named by hand",
+            });
+        }
+        Ok(())
+    }
+}
