@@ -55,7 +55,7 @@ counters! {
     /// free(NULL), where the probe sits before the test for it.
     FreeNull = "free_null", Event, "frees of NULL";
     /// Frees of blocks we do not hold: mostly born before attach.
-    FreeUnknown = "free_unknown", Event, "frees of blocks from before attach";
+    FreeUnknown = "free_unknown", Event, "frees of blocks not held: from before attach, or left out by sampling";
     /// Calls inside another probed call, counted once for the outermost.
     Nested = "nested", Event, "calls nested in another probed call";
     /// Returns of calls that began before their entry probe was attached.

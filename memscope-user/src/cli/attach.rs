@@ -21,6 +21,7 @@ use crate::database::{bpffs, store};
 use crate::exit::ExitCode;
 use crate::history;
 use crate::host::calibration::Calibration;
+use crate::host::preflight::Finding;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
@@ -125,7 +126,9 @@ pub fn one(
     match &attached {
         Attached::Started(started) => {
             let survey = &started.survey;
-            for finding in &started.findings {
+            // What could hurt is told even when it was accepted.
+            let told = |finding: &&Finding| verbose || finding.danger.is_some();
+            for finding in started.findings.iter().filter(told) {
                 writeln!(stderr, "memscope: {finding}")?;
             }
             if verbose {

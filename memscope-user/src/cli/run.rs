@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Parser as _;
 
-use super::arguments::{Arguments, Command};
+use super::arguments::{Arguments, Command, SacrificeArguments};
 use super::{attach, console, lifecycle, os, print, show, trace};
 use crate::collection::error::CollectionError;
 use crate::compare::saved::SavedError;
@@ -13,6 +13,7 @@ use crate::exit::ExitCode;
 use crate::export::file::FileError;
 use crate::host::calibration::CalibrationError;
 use crate::host::privilege::Privileges;
+use crate::host::sacrifice;
 use crate::os::OsError;
 use crate::report;
 use crate::suppress::files::SuppressionError;
@@ -134,6 +135,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         // Saved reports are read by anybody.
         Command::Diff(diff) if !diff.needs_databases() => return super::diff::run(diff),
         Command::Merge(merge) => return super::merge::run(merge),
+        Command::Sacrifice(arguments) => return be_a_sacrifice(arguments),
         _ => {}
     }
     Privileges::of_this_process()
@@ -162,6 +164,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Console(console) => console::run(console),
         Command::Os(os) => os::run(os),
         Command::Floor(floor) => super::floor::run(floor),
-        Command::Sacrifice(_) => Ok(ExitCode::Success),
+        Command::Sacrifice(arguments) => be_a_sacrifice(arguments),
     }
+}
+
+fn be_a_sacrifice(arguments: &SacrificeArguments) -> Result<ExitCode, CommandError> {
+    sacrifice::serve(arguments.filtered)?;
+    Ok(ExitCode::Success)
 }

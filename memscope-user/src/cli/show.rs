@@ -231,11 +231,12 @@ struct Listed {
     seconds: u64,
     blocks: u64,
     bytes: u64,
+    cost: Option<CostPart>,
 }
 
-fn listed(roots: &Roots, id: TargetId) -> Result<Listed, DatabaseError> {
-    let session = Session::open(roots, id)?;
-    let collection = status::collection(&session)?;
+fn listed(session: &Session, cost: Option<Cost>) -> Result<Listed, DatabaseError> {
+    let id = session.file.target;
+    let collection = status::collection(session)?;
     let totals = session.live_totals()?;
     Ok(Listed {
         pid: id.pid.0,
@@ -245,6 +246,7 @@ fn listed(roots: &Roots, id: TargetId) -> Result<Listed, DatabaseError> {
         seconds: collection.seconds,
         blocks: totals.blocks,
         bytes: totals.bytes,
+        cost: cost.map(CostPart::from),
     })
 }
 
@@ -255,30 +257,50 @@ fn listed(roots: &Roots, id: TargetId) -> Result<Listed, DatabaseError> {
 pub fn list(arguments: &ListArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let mut all = Vec::new();
+    let unreadable = |id: TargetId, error: DatabaseError| {
+        complain(&error);
+        Listed {
+            pid: id.pid.0,
+            start_time: id.start_time.0,
+            comm: String::new(),
+            state: "unreadable".to_owned(),
+            seconds: 0,
+            blocks: 0,
+            bytes: 0,
+            cost: None,
+        }
+    };
+    let mut sessions = Vec::new();
     for id in store::list(&roots)? {
-        all.push(listed(&roots, id).unwrap_or_else(|error| {
-            complain(&error);
-            Listed {
-                pid: id.pid.0,
-                start_time: id.start_time.0,
-                comm: String::new(),
-                state: "unreadable".to_owned(),
-                seconds: 0,
-                blocks: 0,
-                bytes: 0,
-            }
-        }));
+        match Session::open(&roots, id) {
+            Ok(session) => sessions.push(session),
+            Err(error) => all.push(unreadable(id, error)),
+        }
     }
+    // Measuring this host takes a moment: `stats` does.
+    let calibration = Calibration::kept(&roots);
+    // A session that goes away meanwhile is told of below.
+    let costs = costs(&sessions, calibration.as_ref()).unwrap_or_default();
+    let costs = costs.into_iter().chain(std::iter::repeat(None));
+    for (session, cost) in sessions.iter().zip(costs) {
+        let id = session.file.target;
+        all.push(listed(session, cost).unwrap_or_else(|error| unreadable(id, error)));
+    }
+    all.sort_by_key(|one| (one.pid, one.start_time));
     let mut out = io::stdout().lock();
     match arguments.format {
         Format::Text => {
             writeln!(
                 out,
-                "{:>8} {:<16} {:<11} {:>9} {:>12} {:>15}",
-                "PID", "COMM", "STATE", "SECONDS", "BLOCKS", "BYTES"
+                "{:>8} {:<16} {:<11} {:>9} {:>12} {:>15} {:>9} {:>6}",
+                "PID", "COMM", "STATE", "SECONDS", "BLOCKS", "BYTES", "EVENTS/S", "CPU%"
             )?;
             for one in &all {
                 let comm = Escaped(&one.comm).to_string();
+                let cost = one.cost.as_ref();
+                let events = cost.map_or_else(|| "-".to_owned(), |cost| cost.events_per_s.to_string());
+                let percent = cost.and_then(|cost| cost.percent_of_one_cpu);
+                let percent = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.1}"));
                 let Listed {
                     pid,
                     state,
@@ -289,7 +311,7 @@ pub fn list(arguments: &ListArguments) -> Result<ExitCode, CommandError> {
                 } = one;
                 writeln!(
                     out,
-                    "{pid:>8} {comm:<16} {state:<11} {seconds:>9} {blocks:>12} {bytes:>15}"
+                    "{pid:>8} {comm:<16} {state:<11} {seconds:>9} {blocks:>12} {bytes:>15} {events:>9} {percent:>6}"
                 )?;
             }
         }

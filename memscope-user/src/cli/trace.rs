@@ -11,6 +11,7 @@ use super::run::{CommandError, complain};
 use super::verdict_arguments::SpanArguments;
 use super::{attach, mark, print};
 use crate::age::Age;
+use crate::collection::status;
 use crate::collection::steps::{self, Attached};
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
@@ -60,6 +61,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         () = told(attached, diagnostics) => {}
+        () = budget_exceeded(&roots, &target) => {}
     }
     let printed = print::print(&roots, &[target.id], &entries(arguments));
     // A database that was there before the trace belongs to someone else, and goes on.
@@ -154,6 +156,17 @@ fn start_command(command: &[OsString]) -> Result<Child, CommandError> {
 
 async fn end_of(target: &Target) {
     while target.is_alive() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The programs stop by themselves; a foreground run takes the probes out too.
+async fn budget_exceeded(roots: &Roots, target: &Target) {
+    loop {
+        let stopped = Session::open(roots, target.id).and_then(|session| status::stopped_by_budget(&session));
+        if matches!(stopped, Ok(Some(_))) && steps::stop(roots, target.id).is_ok() {
+            return;
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -41,7 +41,12 @@ impl Tracer {
 
     /// Every way that this run measures: rivals only where they are installed or were named.
     pub fn all(bench: &Bench<'_>) -> Result<Vec<Self>> {
-        let mut all = vec![Self::Nothing, Self::Floor, Self::Memscope(&[])];
+        let mut all = vec![
+            Self::Nothing,
+            Self::Floor,
+            Self::Memscope(&[]),
+            Self::Memscope(&["--sample-bytes", "524288"]),
+        ];
         if process::works(Command::new("bpftrace").arg("--version")) {
             let folder = bench.programs.scratch("pairing")?;
             let libc = programs::libc_of(&bench.programs.path("pairs"))?;
