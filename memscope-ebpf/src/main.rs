@@ -10,6 +10,8 @@ mod free;
 mod leave;
 mod lifecycle;
 mod maps;
+mod region_map;
+mod regions;
 mod registers;
 mod signal;
 mod sites;

@@ -106,6 +106,9 @@ pub struct SettingsArguments {
     /// A TOML file of such functions: lists `alloc`, `free` and `realloc` of texts as the options take them (repeatable)
     #[arg(long, value_name = "FILE")]
     pub allocators: Vec<PathBuf>,
+    /// Follow memory regions, too: mmap, munmap, mremap as the program itself calls them
+    #[arg(long)]
+    pub regions: bool,
 }
 
 /// `detach`.

@@ -36,6 +36,7 @@ impl TryFrom<&SettingsArguments> for Settings {
         Ok(Self {
             live_capacity: arguments.max_blocks,
             by_hand,
+            regions: arguments.regions,
         })
     }
 }

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::arguments::{Format, ListArguments, ShowArguments};
 use super::run::{CommandError, complain};
 use super::select;
-use crate::collection::status;
+use crate::collection::error::CollectionError;
+use crate::collection::{reading, status};
 use crate::database::error::DatabaseError;
 use crate::database::paths::Roots;
-use crate::database::session::Session;
+use crate::database::session::{LiveTotals, Session};
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::report::Escaped;
@@ -31,6 +32,9 @@ struct Stats {
     seconds: u64,
     functions: usize,
     live: Live,
+    /// With `--regions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regions: Option<Live>,
     sites: Used,
     /// Sites by why their stacks end.
     stack_ends: BTreeMap<&'static str, u64>,
@@ -52,7 +56,7 @@ struct Used {
     capacity: u32,
 }
 
-fn measure(session: &Session) -> Result<Stats, DatabaseError> {
+fn measure(session: &Session) -> Result<Stats, CollectionError> {
     let target = status::description(session);
     let collection = status::collection(session)?;
     let totals = session.live_totals()?;
@@ -76,6 +80,17 @@ fn measure(session: &Session) -> Result<Stats, DatabaseError> {
             bytes: totals.bytes,
             capacity: session.file.capacities.live,
         },
+        regions: match session.file.capacities.regions {
+            0 => None,
+            capacity => {
+                let LiveTotals { blocks, bytes } = reading::region_totals(session)?;
+                Some(Live {
+                    blocks,
+                    bytes,
+                    capacity,
+                })
+            }
+        },
         sites: Used {
             used: sites.iter().count() as u64,
             capacity: SITE_CAPACITY,
@@ -96,6 +111,13 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
         "  live           {} blocks, {} bytes ({} blocks at most)",
         stats.live.blocks, stats.live.bytes, stats.live.capacity
     )?;
+    if let Some(regions) = &stats.regions {
+        writeln!(
+            out,
+            "  regions        {} regions, {} bytes ({} regions at most)",
+            regions.blocks, regions.bytes, regions.capacity
+        )?;
+    }
     writeln!(
         out,
         "  sites          {} of {} at most",

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use memscope_ebpf::limits::REGION_CAPACITY;
+
 use super::error::CollectionError;
+use super::settings::Settings;
 use crate::database::load::Capacities;
 use crate::database::session::Session;
 use crate::database::session_file::MappedGeneration;
@@ -91,14 +94,15 @@ impl Code {
 
     /// Sizes of the kernel's arrays for this code, with room for more.
     #[must_use]
-    pub fn capacities(&self, live: u32) -> Capacities {
+    pub fn capacities(&self, settings: &Settings) -> Capacities {
         let sum = |count: &dyn Fn(&UnwindTable) -> usize| -> u32 {
             let sum: usize = self.tables.values().map(|table| count(table)).sum();
             u32::try_from(sum).unwrap_or(u32::MAX / 4)
         };
         let (pages, rows) = (sum(&|table| table.pages.len()), sum(&|table| table.rows.len()));
         Capacities {
-            live,
+            live: settings.live_capacity,
+            regions: if settings.regions { REGION_CAPACITY } else { 0 },
             pages: pages.saturating_mul(2).saturating_add(SPARE_PAGES),
             rows: rows.saturating_mul(2).saturating_add(SPARE_ROWS),
         }

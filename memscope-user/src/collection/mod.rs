@@ -4,6 +4,7 @@ pub mod calls;
 pub mod code;
 pub mod error;
 pub mod reading;
+pub mod region_owner;
 pub mod settings;
 pub mod status;
 pub mod steps;

@@ -10,11 +10,12 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::{SiteRecord, StackEnd};
 
 use super::error::CollectionError;
+use super::region_owner::RegionOwners;
 use super::status;
 use crate::age::Age;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::RawEntry;
-use crate::database::session::Session;
+use crate::database::session::{LiveTotals, Session};
 use crate::database::session_file::Moment;
 use crate::database::sites::{RawSite, SiteTable};
 use crate::probe::plan::PlannedCall;
@@ -51,19 +52,16 @@ pub struct Choice {
 pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, CollectionError> {
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
-    let mut blocks = match collection.state {
-        CollectionState::Replaced => Vec::new(),
-        _ => match now_ms.checked_sub(choice.age.seconds().saturating_mul(1000)) {
-            Some(born_until) => session.live_blocks(born_until)?,
-            None => Vec::new(),
-        },
+    let born_until = now_ms.checked_sub(choice.age.seconds().saturating_mul(1000));
+    let (mut blocks, table) = match born_until {
+        Some(born_until) if collection.state != CollectionState::Replaced => all_blocks(session, born_until)?,
+        _ => (Vec::new(), session.sites()?),
     };
     let total = blocks.len() as u64;
     sort(&mut blocks, choice.order);
     blocks.truncate(choice.limit.unwrap_or(usize::MAX));
     blocks.shrink_to_fit();
 
-    let table = session.sites()?;
     let mut naming = Naming::new(session, &table);
     let entries = blocks
         .iter()
@@ -102,16 +100,15 @@ pub fn read_sites(session: &Session) -> Result<SitesReport, CollectionError> {
     let now_ms = moment_of(session, collection.state)?;
     let window = status::first_start_ms(session)?.unwrap_or(now_ms)..now_ms;
     let mut alive: HashMap<SiteIndex, Alive> = HashMap::new();
-    if collection.state != CollectionState::Replaced {
-        for raw in session.live_blocks(now_ms)? {
-            let fields = raw.block.unpack();
-            alive
-                .entry(fields.site)
-                .or_default()
-                .add(fields.size, fields.born_ms, &window);
-        }
+    let (blocks, table) = match collection.state {
+        CollectionState::Replaced => (Vec::new(), session.sites()?),
+        _ => all_blocks(session, now_ms)?,
+    };
+    for raw in blocks {
+        let fields = raw.block.unpack();
+        let alive = alive.entry(fields.site).or_default();
+        alive.add(fields.size, fields.born_ms, &window);
     }
-    let table = session.sites()?;
     let mut naming = Naming::new(session, &table);
     let mut by_id: BTreeMap<SiteId, SiteFigures> = BTreeMap::new();
     let mut add = |index: SiteIndex, record: Option<&SiteRecord>, alive: Alive| {
@@ -146,6 +143,31 @@ pub fn read_sites(session: &Session) -> Result<SitesReport, CollectionError> {
         events,
         losses: tally.nonzero(Weight::Loss),
         notes: notes(session)?,
+    })
+}
+
+/// Blocks and the program's regions born up to a moment, and the sites they name.
+fn all_blocks(session: &Session, born_until_ms: u64) -> Result<(Vec<RawEntry>, SiteTable), CollectionError> {
+    let mut blocks = session.live_blocks(born_until_ms)?;
+    let mut regions = session.regions(born_until_ms)?;
+    // Sites after blocks: a block's site is published before the block.
+    let table = session.sites()?;
+    RegionOwners::new(session, &table).retain_programs(&mut regions);
+    blocks.append(&mut regions);
+    Ok((blocks, table))
+}
+
+/// The program's regions, and their bytes.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn region_totals(session: &Session) -> Result<LiveTotals, CollectionError> {
+    let mut regions = session.regions(u64::MAX)?;
+    let table = session.sites()?;
+    RegionOwners::new(session, &table).retain_programs(&mut regions);
+    Ok(LiveTotals {
+        blocks: regions.len() as u64,
+        bytes: regions.iter().map(|region| region.block.size()).sum(),
     })
 }
 

@@ -54,7 +54,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
     let code = Code::of(target, |_| false)?;
-    let capacities = code.capacities(settings.live_capacity);
+    let capacities = code.capacities(settings);
     drop(load::object(&paths, capacities)?);
     let exe = target.exe()?;
     let build_id = code
@@ -100,7 +100,7 @@ pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> 
         CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
         CollectionState::Stopped | CollectionState::Replaced => {}
     }
-    let survey = survey(target, &Settings::of(&session).by_hand)?;
+    let survey = survey(target, Settings::of(&session).wanted())?;
     survey.require_allocator(target)?;
     links::detach(&paths)?;
     session.forget_open_calls()?;
