@@ -2,7 +2,8 @@
 //!
 //! The design's CALLS array would cost one map lookup an event; a cookie is already in the program's hands, so the row
 //! itself travels in it. Layout (bit 0 first): kind 4, size argument 4, count argument 4, pointer argument 4, result 4,
-//! zero-size rule 1, failure rule 1, 2 unused, flags argument 4, 4 unused, call index 16, reserved 16.
+//! zero-size rule 1, failure rule 1, 2 unused, flags argument 4, 4 unused, call index 16, reserved 15, left out by sampling 1
+//! (set in the open call, never in a probe).
 
 /// Index of a probed function in the session's list of calls; also the first frame of every stack it is found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +91,9 @@ pub struct CallSpec {
     /// Which function of the session's list this is.
     pub index: CallIndex,
 }
+
+/// Bit of an open call's cookie: sampling leaves its block out.
+pub const UNSAMPLED: u64 = 1 << 63;
 
 const NONE: u64 = 0xf;
 const RETURNED: u64 = 0xe;

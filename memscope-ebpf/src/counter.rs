@@ -82,6 +82,8 @@ counters! {
     StackBusy = "stack_busy", Loss, "blocks recorded without their stack: unwinder busy on that CPU";
     /// Failed reallocations whose old block was put back; readers use it to see that one was on its way.
     Restored = "restored", Event, "failed reallocations, block kept";
+    /// Blocks that sampling left out.
+    Unsampled = "unsampled", Event, "blocks left out by sampling";
     /// Old blocks that could not be put back after a failed reallocation.
     RestoreFailed = "restore_failed", Loss, "blocks lost: a failed reallocation could not put them back";
     /// Regions recorded (`--regions`), those that mremap moved or resized included.

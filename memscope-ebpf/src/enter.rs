@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -13,7 +13,7 @@ use memscope_ebpf::live::LiveBlock;
 use memscope_ebpf::unwind::bounded::element_mut;
 
 use crate::registers::Registers;
-use crate::{count, leave, maps};
+use crate::{count, leave, maps, sampler};
 
 /// Probe program of every allocating and reallocating function, at its entry.
 #[uprobe]
@@ -40,8 +40,15 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
             count::one(Counter::Nested);
             return None;
         }
-        let call = push(inflight, stack_pointer, cookie)?;
-        (*call).size = requested_size(spec, registers);
+        let size = requested_size(spec, registers);
+        let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
+        let left_out = !resizes && sampler::leaves_out(size, maps::sample_bytes());
+        let call = push(
+            inflight,
+            stack_pointer,
+            if left_out { cookie | UNSAMPLED } else { cookie },
+        )?;
+        (*call).size = size;
         if let CallResult::Stored(argument) = spec.result {
             (*call).pointer = registers.argument(argument);
         } else if let Some(argument) = spec.pointer {

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
-use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec};
+use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -16,7 +16,7 @@ use memscope_ebpf::state::State;
 use crate::enter::call_at;
 use crate::registers::Registers;
 use crate::stack::Stack;
-use crate::{atomic, count, maps, sites};
+use crate::{atomic, budget, count, maps, sites};
 
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
@@ -45,8 +45,9 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     // SAFETY: the element belongs to this thread alone, and this thread is here.
     let call = unsafe { returning_call(inflight, entry_stack_pointer) }?;
     // SAFETY: as above.
-    let (spec, size, pointer, old) = unsafe {
+    let (cookie, spec, size, pointer, old) = unsafe {
         (
+            (*call).cookie,
             CallSpec::from_cookie((*call).cookie)?,
             (*call).size,
             (*call).pointer,
@@ -55,6 +56,7 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     };
     // SAFETY: as above.
     unsafe { close(inflight, call) };
+    budget::spend(state);
 
     let address = match result_address(spec, registers, pointer) {
         Ok(address) => address,
@@ -66,6 +68,14 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     };
     if let CallKind::ResizeInPlace = spec.kind {
         resize(pointer, size, address);
+        return None;
+    }
+    if cookie & UNSAMPLED != 0 {
+        if !old.is_none() {
+            sites::count_freed(old.site(), old.size());
+            count::one(Counter::Reallocated);
+        }
+        count::one(Counter::Unsampled);
         return None;
     }
     // SAFETY: as above.

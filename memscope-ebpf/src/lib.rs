@@ -9,6 +9,7 @@ pub mod inflight;
 pub mod limits;
 pub mod live;
 pub mod region;
+pub mod sample;
 pub mod site;
 pub mod state;
 pub mod unwind;

@@ -4,7 +4,9 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod budget;
 mod count;
+mod empty;
 mod enter;
 mod free;
 mod leave;
@@ -13,6 +15,7 @@ mod maps;
 mod region_map;
 mod regions;
 mod registers;
+mod sampler;
 mod signal;
 mod sites;
 mod stack;

@@ -53,6 +53,15 @@ pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(crate::
 #[map]
 pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
 
+/// Mean distance of two samples, bytes; 0: every block is recorded.
+#[inline(always)]
+pub fn sample_bytes() -> u64 {
+    // SAFETY: an array element.
+    CONTROL.get_ptr(0).map_or(0, |control| unsafe {
+        (&raw const (*control).sample_bytes).read_volatile()
+    })
+}
+
 /// The state, or `None` when the programs are to do nothing.
 #[inline(always)]
 pub fn collecting_state() -> Option<*mut State> {

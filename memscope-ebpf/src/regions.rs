@@ -17,7 +17,7 @@ use crate::enter::{drop_abandoned, in_flight, is_inside_call, push};
 use crate::leave::{NESTED, close, own_site, returning_call};
 use crate::region_map::Regions;
 use crate::registers::Registers;
-use crate::{atomic, count, maps};
+use crate::{atomic, budget, count, maps};
 
 const PAGE: u64 = 4096;
 /// mmap and mremap return the highest 4095 numbers, as the kernel does, or -1 for a failure.
@@ -98,6 +98,7 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         close(inflight, call);
         noted
     };
+    budget::spend(state);
     let result = registers.result();
     if let CallKind::Unmap = spec.kind {
         // munmap returns an int.

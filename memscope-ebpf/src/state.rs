@@ -11,11 +11,32 @@ pub struct Control {
     pub collecting: u32,
     /// Thread the perf events are bound to: the kernel takes the probes out when it exits.
     pub bound_tid: u32,
-    /// Keeps the size a multiple of 8.
-    pub padding: u32,
+    /// What happens when the budget is exceeded ([`OverBudget`] as a number).
+    pub over_budget: u32,
+    /// Mean distance of two samples, bytes allocated; 0: every block is recorded. The programs set it under
+    /// [`OverBudget::Sample`].
+    pub sample_bytes: u64,
+    /// Returns of allocating calls in one second that the budget allows; 0: no budget.
+    pub calls_per_second: u64,
 }
 
-const _: () = assert!(size_of::<Control>() == 16);
+const _: () = assert!(size_of::<Control>() == 32);
+
+/// What the programs do when a target calls more often than its budget allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum OverBudget {
+    /// Go on.
+    #[default]
+    Ignore = 0,
+    /// Stop collecting: the programs return at once from then on.
+    Stop = 1,
+    /// Go on by sampling, one block in [`OVER_BUDGET_SAMPLE_BYTES`].
+    Sample = 2,
+}
+
+/// Mean distance of two samples under [`OverBudget::Sample`].
+pub const OVER_BUDGET_SAMPLE_BYTES: u64 = 512 << 10;
 
 /// Array element 0 of STATE: written by the programs, only read by the user side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +54,12 @@ pub struct State {
     pub sites_used: u64,
     /// Frames given out; past the capacity it only counts.
     pub frames_used: u64,
+    /// CLOCK_MONOTONIC nanoseconds of the moment at which the budget was exceeded; 0: it was not.
+    pub over_budget_at_ns: u64,
+    /// Calls in the present second, and when it began (CLOCK_MONOTONIC nanoseconds): only kept under a budget.
+    pub window_calls: u64,
+    /// See [`State::window_calls`].
+    pub window_from_ns: u64,
 }
 
-const _: () = assert!(size_of::<State>() == 48);
+const _: () = assert!(size_of::<State>() == 72);

@@ -112,7 +112,6 @@ impl Output {
     }
 
     /// Demands an exit code and gives itself back.
-    #[must_use]
     pub fn expect_code(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "exit code of\n{self}");
         self
@@ -126,6 +125,15 @@ impl Output {
             panic!("expected one line on stderr\n{self}")
         };
         line
+    }
+
+    /// Demands that stderr has this line: what a command tells that is no report.
+    pub fn expect_told(&self, line: &str) -> &Self {
+        assert!(
+            self.stderr.lines().any(|l| l == line),
+            "no line {line:?} on stderr in\n{self}"
+        );
+        self
     }
 
     /// Demands that stdout has this line.

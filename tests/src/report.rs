@@ -110,6 +110,22 @@ pub struct Frame {
     pub inlined: bool,
 }
 
+/// The number under `key`, wherever in a JSON document it stands; panics when it stands nowhere.
+pub fn number(text: &str, key: &str) -> u64 {
+    fn find(value: &Value, key: &str) -> Option<u64> {
+        match value {
+            Value::Object(map) => map
+                .get(key)
+                .and_then(Value::as_u64)
+                .or_else(|| map.values().find_map(|inner| find(inner, key))),
+            Value::Array(items) => items.iter().find_map(|inner| find(inner, key)),
+            _ => None,
+        }
+    }
+    let value = serde_json::from_str(text).unwrap_or_else(|error| panic!("not JSON: {error}\n{text}"));
+    find(&value, key).unwrap_or_else(|| panic!("no {key} in\n{text}"))
+}
+
 impl Report {
     /// Reads an answer; panics, showing it, when it is not the contract's.
     pub fn parse(text: &str) -> Self {

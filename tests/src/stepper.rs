@@ -13,7 +13,7 @@ use crate::process;
 /// What a stepped run did.
 #[derive(Clone, Debug)]
 pub struct Steps {
-    /// The calls that change something, in order: `mkdir`, `bpf(0)` … The last was not made if the run was killed.
+    /// The calls that change something, in order: `mkdir`, `BPF_MAP_CREATE` … The last was not made if the run was killed.
     pub calls: Vec<String>,
     /// Exit code; `None` when it was killed.
     pub code: Option<i32>,
@@ -131,7 +131,7 @@ fn call_that_changes(tid: pid_t) -> Option<String> {
     let number = i64::try_from(entry.nr).ok()?;
     let writes = |flags: u64| flags & (libc::O_CREAT | libc::O_WRONLY | libc::O_RDWR) as u64 != 0;
     let name = match number {
-        libc::SYS_bpf => return Some(format!("bpf({})", entry.args[0])),
+        libc::SYS_bpf => return bpf_command(entry.args[0]).map(str::to_owned),
         libc::SYS_perf_event_open => "perf_event_open",
         libc::SYS_ioctl if entry.args[1] & 0xff00 == u64::from(b'$') << 8 => "perf ioctl",
         libc::SYS_openat if writes(entry.args[2]) => "openat for writing",
@@ -149,6 +149,22 @@ fn call_that_changes(tid: pid_t) -> Option<String> {
         _ => return None,
     };
     Some(name.to_owned())
+}
+
+/// The bpf(2) commands that make or change something, numbered as in the kernel's enum bpf_cmd; looking at maps and
+/// opening pinned objects is none of them.
+fn bpf_command(command: u64) -> Option<&'static str> {
+    Some(match command {
+        0 => "BPF_MAP_CREATE",
+        2 => "BPF_MAP_UPDATE_ELEM",
+        3 => "BPF_MAP_DELETE_ELEM",
+        5 => "BPF_PROG_LOAD",
+        6 => "BPF_OBJ_PIN",
+        17 => "BPF_RAW_TRACEPOINT_OPEN",
+        26 => "BPF_MAP_UPDATE_BATCH",
+        28 => "BPF_LINK_CREATE",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

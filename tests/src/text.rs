@@ -26,7 +26,6 @@ struct Mapping {
     end: u64,
     offset: u64,
     file: String,
-    range: String,
 }
 
 /// Every byte of executable file-backed memory of `pid` that differs from the file. Panics when there is none to compare.
@@ -62,7 +61,8 @@ pub fn assert_restored(pid: u32, before: &[AlteredByte], context: &str) {
 fn altered_in(pid: u32, memory: &File, mapping: &Mapping) -> Vec<AlteredByte> {
     let length = usize::try_from(mapping.end - mapping.start).expect("a mapping fits the address space");
     // map_files opens the mapped file itself, also when its path is deleted or in another mount namespace.
-    let path = format!("/proc/{pid}/map_files/{}", mapping.range);
+    // Its names have no leading zeros, which maps has.
+    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
     let file = File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut on_disk = vec![0; length];
     let held = file
@@ -103,7 +103,6 @@ fn executable_mapping(line: &str) -> Option<Mapping> {
         end: hex(end)?,
         offset,
         file: file.to_owned(),
-        range: range.to_owned(),
     })
 }
 
@@ -119,10 +118,7 @@ mod tests {
             (mapping.start, mapping.end, mapping.offset),
             (0x7f12_a000, 0x7f12_b000, 0x1000)
         );
-        assert_eq!(
-            (mapping.file.as_str(), mapping.range.as_str()),
-            ("/tmp/a b (deleted)", "7f12a000-7f12b000")
-        );
+        assert_eq!(mapping.file, "/tmp/a b (deleted)");
         assert!(executable_mapping("7f12a000-7f12b000 rw-p 00001000 08:01 42 /tmp/a").is_none());
         assert!(executable_mapping("7ffd0000-7ffd2000 r-xp 00000000 00:00 0 [vdso]").is_none());
         assert!(executable_mapping("7ffd0000-7ffd2000 r-xp 00000000 00:00 0").is_none());

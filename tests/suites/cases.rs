@@ -217,7 +217,7 @@ fn a_thread_cancelled_in_getline_leaves_getlines_block() {
 
 #[test]
 fn a_storm_of_signals_loses_nothing() {
-    exact_with_threads("signals.c", "storm", 2_000);
+    exact_with_threads("signals.c", "storm", 400);
 }
 
 #[test]
@@ -338,7 +338,9 @@ fn cxx_names_are_demangled() {
     let seen = traced("deep_new.cpp").run(&["take"]);
     let functions = seen.database.functions(&seen.database.entries[0]);
     assert!(
-        functions.iter().any(|name| name.contains("deep::level<30")),
+        functions
+            .iter()
+            .any(|name| name.contains("deep::level<") && name.contains("30>::take")),
         "{functions:?}"
     );
     assert!(!functions.iter().any(|name| name.contains("_ZN4deep")), "{functions:?}");

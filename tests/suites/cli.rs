@@ -114,7 +114,10 @@ fn a_process_without_an_allocator_is_exit_5() {
         .build();
     let target = Target::start::<&str>(&program, &[]);
     let output = memscope.run(&["attach", &target.pid().to_string()]).expect_code(5);
-    assert!(output.one_error_line().contains("no known allocator found"), "{output}");
+    assert!(
+        output.stderr.contains("no known allocator found") && output.stderr.contains("no_allocator"),
+        "{output}"
+    );
     memscope.assert_nothing_left();
 }
 

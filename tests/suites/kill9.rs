@@ -1,5 +1,7 @@
 //! kill -9 at every step: whatever the command was about to do, collection goes on or the remains can be removed.
 
+use std::collections::BTreeSet;
+
 use memscope_tests::difference::assert_same;
 use memscope_tests::memscope::Memscope;
 use memscope_tests::session::Session;
@@ -7,18 +9,15 @@ use memscope_tests::stepper::{self, Steps};
 use memscope_tests::target::Target;
 use memscope_tests::text;
 
-/// The steps to be killed at: each in a full run; otherwise the first and the last of every stretch of equal calls, and
-/// every seventh between.
+/// The steps to be killed at: each in a full run; otherwise those at which one kind of call follows another for the first
+/// time, every fifteenth, and the last.
 fn chosen(steps: &Steps) -> Vec<usize> {
     let all = std::env::var_os("MEMSCOPE_TEST_ALL").is_some();
     let calls = &steps.calls;
-    let turns = |index: usize| {
-        index == 0 || index + 1 == calls.len() || calls[index] != calls[index - 1] || calls[index] != calls[index + 1]
-    };
-    (0..calls.len())
-        .filter(|&index| all || turns(index) || index % 7 == 0)
-        .map(|index| index + 1)
-        .collect()
+    let mut seen = BTreeSet::new();
+    let mut first = |index: usize| seen.insert((index.checked_sub(1).map(|before| &calls[before]), &calls[index]));
+    let chosen = |&index: &usize| first(index) || all || index % 15 == 0 || index + 1 == calls.len();
+    (0..calls.len()).filter(chosen).map(|index| index + 1).collect()
 }
 
 fn whole_run(memscope: &Memscope, arguments: &[&str]) -> Steps {
@@ -59,38 +58,37 @@ fn remove(memscope: &Memscope, target: &Target, context: &str) {
 }
 
 #[test]
-fn attach_killed_at_any_step_leaves_what_detach_removes() {
+fn attach_killed_at_any_step_can_be_undone_or_repeated() {
+    let all = std::env::var_os("MEMSCOPE_TEST_ALL").is_some();
     let memscope = Memscope::new();
     let mut target = Target::blocks();
     let pid = target.pid().to_string();
     let steps = whole_run(&memscope, &["attach", &pid]);
     remove(&memscope, &target, "a whole run");
-    for step in chosen(&steps) {
-        let context = kill_at(&memscope, &["attach", &pid], step);
-        target.act("take 3 10007");
-        target.act("give 3 10007");
-        remove(&memscope, &target, &context);
+    let chosen = chosen(&steps);
+    println!(
+        "attach makes {} calls that change something; killed at {}",
+        steps.calls.len(),
+        chosen.len()
+    );
+    for (turn, &step) in chosen.iter().enumerate() {
+        if all || turn % 2 == 0 {
+            let context = kill_at(&memscope, &["attach", &pid], step);
+            target.act("take 3 10007");
+            target.act("give 3 10007");
+            remove(&memscope, &target, &context);
+        }
+        if all || turn % 2 == 1 {
+            let context = kill_at(&memscope, &["attach", &pid], step);
+            let session = memscope.attach(&target);
+            target.act("take 5 10007");
+            target.act("give 2 10007");
+            assert_same(&target.ledger(), &session.print(), &context);
+            session.detach();
+            target.act("give 3 10007");
+        }
     }
-    println!("attach makes {} calls that change something", steps.calls.len());
     assert_eq!(target.quit().code, Some(0));
-}
-
-#[test]
-fn attach_killed_at_any_step_can_be_repeated_and_is_exact() {
-    let memscope = Memscope::new();
-    let mut target = Target::blocks();
-    let pid = target.pid().to_string();
-    let steps = whole_run(&memscope, &["attach", &pid]);
-    remove(&memscope, &target, "a whole run");
-    for step in chosen(&steps) {
-        let context = kill_at(&memscope, &["attach", &pid], step);
-        let session = memscope.attach(&target);
-        target.act("take 5 10007");
-        target.act("give 2 10007");
-        assert_same(&target.ledger(), &session.print(), &context);
-        session.detach();
-        target.act("give 3 10007");
-    }
 }
 
 #[test]

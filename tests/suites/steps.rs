@@ -1,12 +1,12 @@
 //! The steps of a session, one by one and together: create, start, stop, destroy, attach, detach, trace.
 
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use memscope_tests::deadline::{EXIT, until};
 use memscope_tests::memscope::Memscope;
 use memscope_tests::process;
 use memscope_tests::program::Program;
+use memscope_tests::report::number;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 
@@ -32,7 +32,7 @@ fn the_four_steps_say_what_the_old_console_said() {
     let session = Session::guard(&memscope, target.pid());
     memscope
         .ok(&["create", &pid])
-        .expect_line("Creating Memory Scope database");
+        .expect_told("Creating Memory Scope database");
     target.act("take 3 10007");
     assert_eq!(
         memscope.print(target.pid()).entries.len(),
@@ -41,11 +41,11 @@ fn the_four_steps_say_what_the_old_console_said() {
     );
     memscope
         .ok(&["start", &pid])
-        .expect_line("Memory scope data collection started");
+        .expect_told("Memory scope data collection started");
     target.act("take 5 20011");
     memscope
         .ok(&["stop", &pid])
-        .expect_line("Memory scope data collection stopped");
+        .expect_told("Memory scope data collection stopped");
     target.act("take 7 30011");
     let database = memscope.print(target.pid());
     assert_eq!(
@@ -57,7 +57,7 @@ fn the_four_steps_say_what_the_old_console_said() {
     assert_eq!(database.collection.state, "stopped");
     memscope
         .ok(&["destroy", &pid])
-        .expect_line("Memory scope database destroyed, disabling data collection");
+        .expect_told("Memory scope database destroyed, disabling data collection");
     memscope.assert_nothing_left();
     drop(session);
 }
@@ -194,45 +194,29 @@ fn stats_count_what_happened() {
     target.act("take 9 10007");
     target.act("give 4 10007");
     let output = memscope.ok(&["stats", &target.pid().to_string(), "--format", "json"]);
-    let stats: serde_json::Value =
-        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("stats are JSON: {error}\n{output}"));
-    let number = |key: &str| find(&stats, key).unwrap_or_else(|| panic!("no {key} in\n{output}"));
-    assert_eq!((number("allocated"), number("freed")), (9, 4), "{output}");
+    assert_eq!(
+        (number(&output.stdout, "allocated"), number(&output.stdout, "freed")),
+        (9, 4),
+        "{output}"
+    );
     session.detach();
-}
-
-/// The number under a key, wherever in the document it stands.
-fn find(value: &serde_json::Value, key: &str) -> Option<u64> {
-    match value {
-        serde_json::Value::Object(map) => map
-            .get(key)
-            .and_then(serde_json::Value::as_u64)
-            .or_else(|| map.values().find_map(|v| find(v, key))),
-        serde_json::Value::Array(items) => items.iter().find_map(|v| find(v, key)),
-        _ => None,
-    }
 }
 
 #[test]
 fn trace_runs_a_command_and_reports_what_it_held() {
     let memscope = Memscope::new();
-    let program = Program::new("blocks.c").build();
     let mut command = memscope.command(&["trace", "--age", "0", "--"]);
-    command.arg(&program).stdin(Stdio::piped());
-    let mut child = command.spawn().expect("memscope starts");
-    std::io::Write::write_all(
-        &mut child.stdin.take().expect("stdin is a pipe"),
-        b"take 3 10007\nquit\n",
-    )
-    .expect("sent");
-    let output = child.wait_with_output().expect("trace ends");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert_eq!(text.matches("size:0x2717 ").count(), 3, "{text}");
+    command.arg(Program::new("blocks.c").build());
+    let mut trace = Target::spawn(command);
+    until(EXIT, "trace to collect", || {
+        let print = memscope.run(&["print", "--age", "0", "--format", "json"]);
+        (print.code() == 0 && print.stdout.contains("\"collecting\"")).then_some(())
+    });
+    trace.send("take 3 10007");
+    trace.send("quit");
+    let ending = trace.ending();
+    let said = ending.transcript.join("\n");
+    assert_eq!(ending.code, Some(0), "{said}");
+    assert_eq!(said.matches("size:0x2717 ").count(), 3, "{said}");
     memscope.assert_nothing_left();
 }

@@ -8,9 +8,22 @@ use crate::{process, setup};
 
 /// Sets up the toolchain, builds the command, and returns its path.
 pub fn memscope() -> Result<PathBuf> {
+    built("release", &["--release"])
+}
+
+/// As [`memscope`], unoptimised.
+pub fn memscope_debug() -> Result<PathBuf> {
+    built("debug", &[])
+}
+
+fn built(profile: &str, flags: &[&str]) -> Result<PathBuf> {
     setup::toolchain()?;
-    process::run(process::cargo().args(["build", "--release", "--locked", "--package", "memscope-user"]))?;
-    let memscope = process::target_dir().join("release/memscope");
+    let mut cargo = process::cargo();
+    cargo
+        .args(["build", "--locked", "--package", "memscope-user"])
+        .args(flags);
+    process::run(&mut cargo)?;
+    let memscope = process::target_dir().join(profile).join("memscope");
     if !memscope.is_file() {
         bail!("cargo built no {}", memscope.display());
     }

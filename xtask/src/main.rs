@@ -1,8 +1,10 @@
-//! `cargo xtask`: set-up, build, test and demo, each of them good as the first command on a fresh machine.
+//! `cargo xtask`: set-up, build, test, demo and bench, each of them good as the first command on a fresh machine.
 
+mod bench;
 mod build;
 mod debian;
 mod demo;
+mod manual;
 mod packages;
 mod process;
 mod services;
@@ -12,6 +14,7 @@ mod test;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
+use manual::Manual;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
@@ -22,6 +25,11 @@ usage: cargo xtask COMMAND
                           --all adds the heavy suites, NAMEs select tests (and leave out format and lints)
   demo [--pid PID] [--wait SECONDS]
                           set-up, build, then trace a small C program that loses memory, or a process of yours
+  bench [--quick] [--all] [--rival 'CMD {pid}'] [CASE...]
+                          as root: what tracing costs, as ratios, into bench/RESULTS.md; cases: pairs, growth, attach,
+                          sessions, real
+  man                     write the man pages to target/man
+  completions             write completions for bash, zsh and fish to target/completions
 ";
 
 fn main() -> ExitCode {
@@ -42,7 +50,10 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ["setup", "--tests"] => setup::everything().map(|_| ExitCode::SUCCESS),
         ["build"] => build::memscope().map(|_| ExitCode::SUCCESS),
         ["test", rest @ ..] => test::run(&test::Selection::parse(rest)?),
+        ["man"] => manual::generate(Manual::ManPages).map(|_| ExitCode::SUCCESS),
+        ["completions"] => manual::generate(Manual::Completions).map(|_| ExitCode::SUCCESS),
         ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
+        ["bench", rest @ ..] => bench::run(&bench::Options::parse(rest)?),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

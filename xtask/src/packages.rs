@@ -34,9 +34,19 @@ pub const TESTS: &[&str] = &[
     "redis-server",
     "redis-tools",
     "sqlite3",
+    // Readers of what memscope exports: `go tool pprof`, a browser, the collector and the monitoring.
+    "golang-go",
+    "chromium",
+    "prometheus",
+    "prometheus-node-exporter",
     // setpriv, unshare, nsenter: other users and other namespaces.
     "util-linux",
 ];
 
 /// Packages of [`TESTS`] that would start a service, with its name.
-pub const SERVICES: &[(&str, &str)] = &[("redis-server", "redis-server"), ("nginx", "nginx")];
+pub const SERVICES: &[(&str, &str)] = &[
+    ("redis-server", "redis-server"),
+    ("nginx", "nginx"),
+    ("prometheus", "prometheus"),
+    ("prometheus-node-exporter", "prometheus-node-exporter"),
+];

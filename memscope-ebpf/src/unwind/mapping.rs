@@ -16,7 +16,8 @@ pub const MAX_MAPPINGS: usize = 1024;
 pub enum MappingKind {
     /// Code; with or without a table.
     Code = 0,
-    /// The kernel's page of return-probe trampolines (`[uprobes]`).
+    /// The kernel's page of return-probe trampolines (`[uprobes]`). Its entry begins one byte early: the return address that
+    /// the kernel plants is the page's first byte, and return addresses are looked up less one.
     Trampoline = 1,
 }
 

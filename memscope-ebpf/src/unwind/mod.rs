@@ -9,3 +9,5 @@ pub mod lookup;
 pub mod mapping;
 pub mod row;
 pub mod walk;
+#[cfg(test)]
+mod walk_tests;

@@ -196,7 +196,7 @@ pub fn discover_with(
 }
 
 /// What is looked for besides the allocators known.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     /// Functions named by hand.
     pub by_hand: &'a [CustomSpec],

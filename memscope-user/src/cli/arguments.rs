@@ -4,7 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::diff::DiffArguments;
+use super::export::ExportArguments;
+use super::merge::MergeArguments;
+use super::suppress::SuppressArguments;
+use super::verdict_arguments::{CheckArguments, MarkArguments, ReportArguments, SpanArguments};
 use crate::age::Age;
+use crate::host::preflight::Danger;
+use crate::os::Key;
 
 /// Finds memory leaks of a running process from outside: which calls took memory and never gave it back.
 #[derive(Debug, Parser)]
@@ -35,22 +42,48 @@ pub enum Command {
     Create(AttachArguments),
     /// Start collecting into the database
     Start(TargetArguments),
+    /// Take in what a target has loaded since: allocators to probe, code to unwind and to name
+    Refresh(TargetArguments),
     /// Stop collecting; the database stays
     Stop(TargetArguments),
     /// Destroy the database
     Destroy(TargetArguments),
     /// Print the live blocks of at least an age, with their call stacks
     Print(PrintArguments),
+    /// Which call sites leak, how fast, with what evidence
+    Report(ReportArguments),
+    /// For cron: one line a suspect, exit 1; clean 0, cannot judge 6
+    Check(CheckArguments),
+    /// Note a moment; --since and --between then select blocks born there
+    Mark(MarkArguments),
     /// Counts, capacity and losses of a database
     Stats(ShowArguments),
     /// The databases on this host
     List(ListArguments),
+    /// Profiles, flame graphs and metrics for other tools
+    Export(ExportArguments),
+    /// What changed between two saved reports, or since one
+    Diff(DiffArguments),
+    /// The saved reports of many hosts in one
+    Merge(MergeArguments),
+    /// Take a known site off the list of suspects
+    Suppress(SuppressArguments),
     /// In the foreground: attach, wait, print, detach
     Trace(TraceArguments),
     /// Remove the databases of targets that have ended
     Gc(GcArguments),
     /// What this kernel, this user and a target support, item by item
     Doctor(DoctorArguments),
+    /// The menu and keys of old; from a pipe, a script of them
+    Console(ConsoleArguments),
+    /// One of the console's OS keys, once
+    Os(OsArguments),
+    /// Attach programs that do nothing, until standard input ends
+    #[command(hide = true)]
+    Floor(FloorArguments),
+    /// Be a child that probes are tried on
+    #[command(hide = true)]
+    Sacrifice(SacrificeArguments),
 }
 
 /// Processes by what they are.
@@ -93,6 +126,18 @@ pub struct SettingsArguments {
     #[arg(long, value_name = "BLOCKS", default_value_t = memscope_ebpf::limits::LIVE_CAPACITY,
           value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
     pub max_blocks: u32,
+    /// Record one block in so many bytes allocated; reports are estimates then (default: every block)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=memscope_ebpf::sample::MOST_BYTES))]
+    pub sample_bytes: Option<u64>,
+    /// What collection may cost the target, percent of one CPU (default: no limit)
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_cpu: Option<u32>,
+    /// What happens above that; `stop` also refuses a target that is above it from the first
+    #[arg(long, value_enum, default_value_t, requires = "max_cpu")]
+    pub over_budget: OverBudget,
+    /// Attach in spite of a danger that memscope refuses for (repeatable)
+    #[arg(long, value_enum, value_name = "DANGER")]
+    pub accept: Vec<Danger>,
     /// An allocation function of the program's own: `[MODULE:]NAME(size=N[,count=N]) -> ret`, or `-> *N` when it stores the
     /// block through its argument N. Arguments count from 0; `MODULE+0xOFFSET(…)` names one without a symbol (repeatable)
     #[arg(long, value_name = "SPEC")]
@@ -109,6 +154,18 @@ pub struct SettingsArguments {
     /// Follow memory regions, too: mmap, munmap, mremap as the program itself calls them
     #[arg(long)]
     pub regions: bool,
+}
+
+/// What happens when collection costs more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OverBudget {
+    /// Stop collecting, within a second
+    #[default]
+    Stop,
+    /// Go on by sampling
+    Sample,
+    /// Go on
+    Ignore,
 }
 
 /// `detach`.
@@ -153,6 +210,9 @@ pub struct PrintArguments {
     /// What
     #[command(flatten)]
     pub entries: EntriesArguments,
+    /// Which blocks
+    #[command(flatten)]
+    pub span: SpanArguments,
     /// Exit 1 when a block is printed, 6 when that cannot be told
     #[arg(long)]
     pub exit_code: bool,
@@ -198,7 +258,7 @@ pub struct ListArguments {
 #[derive(Debug, Args)]
 pub struct TraceArguments {
     /// Process id
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present = "command")]
     pub pid: Option<u32>,
     /// Print after this time: seconds, or 90s, 15m, 1h, 2d; otherwise at Ctrl-C or when the target ends
     #[arg(long = "for", value_name = "TIME")]
@@ -218,7 +278,8 @@ pub struct TraceArguments {
     /// How
     #[command(flatten)]
     pub settings: SettingsArguments,
-    /// A command to start and trace
+    /// A command to start and trace; with a process id, a command to run against that process: what is printed is what
+    /// was born while it ran
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
 }
@@ -236,4 +297,41 @@ pub struct GcArguments {
 pub struct DoctorArguments {
     /// Process id
     pub target: Option<u32>,
+}
+
+/// `console`.
+#[derive(Debug, Args)]
+pub struct ConsoleArguments {
+    /// Process id, or command name of the only process that has it
+    pub target: Option<String>,
+}
+
+/// `os`.
+#[derive(Debug, Args)]
+pub struct OsArguments {
+    /// c C f z H i I m M Q s t w y
+    pub key: Key,
+    /// Process id, or command name of the only process that has it
+    pub target: String,
+    /// Thread id, for I and t; otherwise the main thread
+    #[arg(value_name = "TASK")]
+    pub tid: Option<u32>,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `floor`.
+#[derive(Debug, Args)]
+pub struct FloorArguments {
+    /// Process id
+    pub pid: u32,
+}
+
+/// `sacrifice`.
+#[derive(Debug, Args)]
+pub struct SacrificeArguments {
+    /// Under a seccomp filter that kills at the system call of return probes
+    #[arg(long)]
+    pub filtered: bool,
 }

@@ -2,27 +2,68 @@
 
 use std::io::{self, Write};
 
-use super::arguments::{AttachArguments, SettingsArguments};
+use super::arguments::{AttachArguments, OverBudget, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
 use crate::allocator::spec::{CustomSpec, SpecKind, read_file};
+use crate::collection::error::CollectionError;
+use crate::collection::memory_use::resident;
 use crate::collection::settings::Settings;
+use crate::collection::site_reading::read_moment;
 use crate::collection::steps::{self, Attached};
 use crate::collection::survey::Survey;
+use crate::collection::{cost, status};
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
+use crate::database::session::Session;
+use crate::database::session_file::{Exceeded, Limits};
+use crate::database::{bpffs, store};
 use crate::exit::ExitCode;
+use crate::history;
+use crate::host::calibration::Calibration;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
-impl TryFrom<&SettingsArguments> for Settings {
-    type Error = CommandError;
+impl SettingsArguments {
+    /// What a database is to be made with; measures what a call costs on this host when a budget is asked for.
+    ///
+    /// # Errors
+    /// There is a budget, and no measuring it; or a specification is malformed.
+    pub fn settings(&self, roots: &Roots) -> Result<Settings, CommandError> {
+        let by_hand = self.by_hand()?;
+        let calls_per_second = match self.max_cpu {
+            None => None,
+            Some(percent) => {
+                bpffs::ensure_mounted(&roots.bpf)?;
+                store::make_root(&roots.run)?;
+                Some(Calibration::of_this_host(roots)?.pairs_per_second(percent))
+            }
+        };
+        Ok(Settings {
+            live_capacity: self.max_blocks,
+            by_hand,
+            regions: self.regions,
+            limits: Limits {
+                sample_bytes: self.sample_bytes,
+                max_cpu: self.max_cpu,
+                calls_per_second,
+                over_budget: match self.over_budget {
+                    OverBudget::Stop => Exceeded::Stop,
+                    OverBudget::Sample => Exceeded::Sample,
+                    OverBudget::Ignore => Exceeded::Ignore,
+                },
+            },
+            accepted: self.accept.iter().copied().collect(),
+        })
+    }
 
-    fn try_from(arguments: &SettingsArguments) -> Result<Self, CommandError> {
+    /// The functions named by hand.
+    fn by_hand(&self) -> Result<Vec<CustomSpec>, CommandError> {
         let mut by_hand = Vec::new();
         let options = [
-            (SpecKind::Alloc, "--alloc", &arguments.alloc),
-            (SpecKind::Free, "--free", &arguments.free),
-            (SpecKind::Realloc, "--realloc", &arguments.realloc),
+            (SpecKind::Alloc, "--alloc", &self.alloc),
+            (SpecKind::Free, "--free", &self.free),
+            (SpecKind::Realloc, "--realloc", &self.realloc),
         ];
         for (kind, option, texts) in options {
             for text in texts {
@@ -30,14 +71,10 @@ impl TryFrom<&SettingsArguments> for Settings {
                 by_hand.push(CustomSpec::parse(kind, text).map_err(wrong)?);
             }
         }
-        for path in &arguments.allocators {
+        for path in &self.allocators {
             by_hand.extend(read_file(path).map_err(|error| CommandError::Usage(error.to_string()))?);
         }
-        Ok(Self {
-            live_capacity: arguments.max_blocks,
-            by_hand,
-            regions: arguments.regions,
-        })
+        Ok(by_hand)
     }
 }
 
@@ -50,13 +87,14 @@ const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
 /// Of the first target that failed, after all were tried.
 pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let settings = Settings::try_from(&arguments.settings)?;
     let targets = select::processes(&arguments.target)?;
+    let settings = arguments.settings.settings(&roots)?;
     super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
     let mut failures = Vec::new();
     for target in &targets {
-        if let Err(error) = one(&roots, target, &settings, verbose) {
-            failures.push(error);
+        match one(&roots, target, &settings, Diagnostics::Off, verbose) {
+            Ok(_) => {}
+            Err(error) => failures.push(error),
         }
     }
     let mut failures = failures.into_iter();
@@ -73,13 +111,28 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
 ///
 /// # Errors
 /// It cannot be attached.
-pub fn one(roots: &Roots, target: &Target, settings: &Settings, verbose: bool) -> Result<(), CommandError> {
+pub fn one(
+    roots: &Roots,
+    target: &Target,
+    settings: &Settings,
+    diagnostics: Diagnostics,
+    verbose: bool,
+) -> Result<Attached, CommandError> {
+    let attached = steps::attach(roots, target, settings, diagnostics)?;
+    if matches!(attached, Attached::Started(_)) {
+        refuse_over_budget(roots, target, settings)?;
+    }
     let mut stderr = io::stderr().lock();
-    match steps::attach(roots, target, settings)? {
-        Attached::Started(survey) => {
-            if verbose {
-                describe(&survey, &mut stderr)?;
+    match &attached {
+        Attached::Started(started) => {
+            let survey = &started.survey;
+            for finding in &started.findings {
+                writeln!(stderr, "memscope: {finding}")?;
             }
+            if verbose {
+                describe(survey, &mut stderr)?;
+            }
+            remember(roots, target);
             writeln!(stderr, "Creating Memory Scope database")?;
             writeln!(stderr, "Memory scope data collection started")?;
             let name = target.comm().unwrap_or_default();
@@ -89,7 +142,7 @@ pub fn one(roots: &Roots, target: &Target, settings: &Settings, verbose: bool) -
                 target.id.pid,
                 crate::report::Escaped(&name),
                 survey.calls.len(),
-                allocators(&survey)
+                allocators(survey)
             )?;
         }
         Attached::AlreadyRunning => writeln!(
@@ -99,7 +152,43 @@ pub fn one(roots: &Roots, target: &Target, settings: &Settings, verbose: bool) -
             CollectionState::Collecting.text()
         )?,
     }
-    Ok(())
+    Ok(attached)
+}
+
+/// Keeps what the target's memory is now: later reports tell its growth from here. Not worth failing for.
+fn remember(roots: &Roots, target: &Target) {
+    let snapshot = Session::open(roots, target.id)
+        .map_err(CommandError::from)
+        .and_then(|session| {
+            let mut snapshot = read_moment(&session)?;
+            snapshot.resident = resident(target);
+            Ok(history::store::save(&session.paths, &snapshot)?)
+        });
+    if let Err(error) = snapshot {
+        complain(&error);
+    }
+}
+
+/// A short count of what the target does. Above its budget from the first, it is let go again; nothing was lost by it, for
+/// the database is younger than the count.
+fn refuse_over_budget(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CommandError> {
+    let (Some(budget), Exceeded::Stop) = (settings.limits.max_cpu, settings.limits.over_budget) else {
+        return Ok(());
+    };
+    let calibration = Calibration::of_this_host(roots)?;
+    let session = Session::open(roots, target.id)?;
+    let cost = cost::now(&[&session], Some(&calibration))?;
+    let percent = cost.first().and_then(|cost| cost.percent).unwrap_or(0.0);
+    if percent <= f64::from(budget) && status::stopped_by_budget(&session)?.is_none() {
+        return Ok(());
+    }
+    steps::destroy(roots, target.id)?;
+    Err(CollectionError::OverBudget {
+        pid: target.id.pid.0,
+        percent,
+        budget,
+    }
+    .into())
 }
 
 fn allocators(survey: &Survey) -> String {

@@ -9,6 +9,7 @@ use crate::allocator::discovery::Wanted;
 use crate::collection::survey::survey;
 use crate::exit::ExitCode;
 use crate::host::checks::{self, Outcome};
+use crate::host::preflight;
 use crate::target::identity::Pid;
 use crate::target::process::Target;
 
@@ -26,15 +27,18 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, CommandError> {
     if let Some(pid) = arguments.target {
         let target = Target::of_pid(Pid(pid))?;
         writeln!(out, "process {pid} ({})", crate::report::Escaped(&target.comm()?))?;
-        let survey = survey(
-            &target,
-            Wanted {
-                by_hand: &[],
-                regions: false,
-            },
-        )?;
+        let survey = survey(&target, Wanted::default())?;
         attach::describe(&survey, &mut out)?;
         survey.require_allocator(&target)?;
+        let findings = preflight::look(&target, &survey);
+        for finding in &findings {
+            let word = if finding.danger.is_some() { "DANGER" } else { "note" };
+            writeln!(out, "{word:<8} {finding}")?;
+        }
+        if findings.is_empty() {
+            writeln!(out, "ok       nothing found that attaching could hurt")?;
+        }
+        fit &= findings.iter().all(|finding| finding.danger.is_none());
     }
     out.flush()?;
     Ok(if fit { ExitCode::Success } else { ExitCode::NotPermitted })

@@ -6,10 +6,10 @@ use super::arguments::{AttachArguments, DetachArguments, GcArguments, TargetArgu
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
-use crate::collection::settings::Settings;
 use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
@@ -23,7 +23,7 @@ use crate::target::process::Target;
 /// Of the first target that failed.
 pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let settings = Settings::try_from(&arguments.settings)?;
+    let settings = arguments.settings.settings(&roots)?;
     for target in select::processes(&arguments.target)? {
         steps::create(&roots, &target, &settings)?;
         say("Creating Memory Scope database")?;
@@ -38,11 +38,27 @@ pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
 pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for target in select::processes(arguments)? {
-        let survey = steps::start(&roots, &target)?;
+        let started = steps::start(&roots, &target, Diagnostics::Off)?;
         if verbose {
-            attach::describe(&survey, &mut io::stderr().lock())?;
+            attach::describe(&started.survey, &mut io::stderr().lock())?;
         }
         say("Memory scope data collection started")?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Runs `refresh`.
+///
+/// # Errors
+/// Of the first target that failed.
+pub fn refresh(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    for target in select::processes(arguments)? {
+        let added = steps::refresh(&roots, &target)?;
+        say(&format!(
+            "process {}: up to date, {added} functions more probed",
+            target.id.pid
+        ))?;
     }
     Ok(ExitCode::Success)
 }

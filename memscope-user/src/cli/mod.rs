@@ -2,10 +2,24 @@
 
 pub mod arguments;
 mod attach;
+mod check;
+mod console;
+mod diagnostics;
+pub mod diff;
 mod doctor;
+pub mod export;
+mod floor;
 mod lifecycle;
-mod print;
+mod mark;
+pub mod merge;
+mod os;
+pub mod output;
+pub(crate) mod print;
+mod report;
 pub mod run;
-mod select;
-mod show;
+pub(crate) mod select;
+pub(crate) mod show;
+mod summarize;
+pub mod suppress;
 mod trace;
+pub mod verdict_arguments;

@@ -2,11 +2,15 @@
 
 use std::io::{self, BufWriter, Write};
 
-use super::arguments::{EntriesArguments, Format, PrintArguments, Sort};
-use super::run::CommandError;
+use memscope_ebpf::live::EntryNumber;
+
+use super::arguments::{EntriesArguments, Format, PrintArguments, Sort, TargetArguments};
+use super::run::{CommandError, complain};
 use super::select;
+use super::verdict_arguments::SpanArguments;
 use crate::age::Age;
 use crate::collection::reading::{self, Choice, Order};
+use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -28,28 +32,44 @@ const YOUNG_S: u64 = 60;
 /// A database cannot be read, or the output not written.
 pub fn run(arguments: &PrintArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let ids = if arguments.target.is_empty() {
-        store::list(&roots)?
-    } else {
-        match select::databases(&roots, &arguments.target) {
-            Ok(ids) => ids,
-            Err(error) if is_missing(&error) => {
-                no_database(arguments.entries.format, arguments.entries.age)?;
-                return Err(error);
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    if ids.is_empty() {
+    let found = databases(&roots, &arguments.target);
+    if !matches!(&found, Ok(ids) if !ids.is_empty()) && found.as_ref().err().is_none_or(is_missing) {
         no_database(arguments.entries.format, arguments.entries.age)?;
+    }
+    let ids = found?;
+    if ids.is_empty() {
         return Ok(ExitCode::NotFound);
     }
-    let judgement = print(&roots, &ids, &arguments.entries)?;
+    let judgement = print_born(&roots, &ids, &arguments.entries, &arguments.span)?;
     Ok(if arguments.exit_code {
         judgement.exit_code()
     } else {
         ExitCode::Success
     })
+}
+
+/// The databases meant; every one of this host when none is named.
+fn databases(roots: &Roots, target: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    if target.is_empty() {
+        Ok(store::list(roots)?)
+    } else {
+        select::databases(roots, target)
+    }
+}
+
+/// The same for commands without a text of old for "none": they say it on stderr.
+///
+/// # Errors
+/// A PID has no database; nothing matches.
+pub fn databases_or_say_none(roots: &Roots, target: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    let ids = databases(roots, target)?;
+    if ids.is_empty() {
+        writeln!(
+            io::stderr(),
+            "memscope: MemScope database does not exist: `memscope attach PID` makes one"
+        )?;
+    }
+    Ok(ids)
 }
 
 fn is_missing(error: &CommandError) -> bool {
@@ -105,6 +125,8 @@ impl From<&EntriesArguments> for Choice {
             age: arguments.age,
             order,
             limit: arguments.limit,
+            after: EntryNumber(0),
+            up_to: EntryNumber(u64::MAX),
         }
     }
 }
@@ -114,12 +136,33 @@ impl From<&EntriesArguments> for Choice {
 /// # Errors
 /// A database cannot be read, or the output not written.
 pub fn print(roots: &Roots, ids: &[TargetId], entries: &EntriesArguments) -> Result<Judgement, CommandError> {
+    print_born(roots, ids, entries, &SpanArguments::default())
+}
+
+/// The same of the blocks born in a span.
+///
+/// # Errors
+/// As [`print`]; a mark is not there.
+pub fn print_born(
+    roots: &Roots,
+    ids: &[TargetId],
+    entries: &EntriesArguments,
+    span: &SpanArguments,
+) -> Result<Judgement, CommandError> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut judgement = Judgement::default();
     let mut each = |write: &mut dyn FnMut(&DatabaseReport) -> io::Result<()>| -> Result<(), CommandError> {
         for id in ids {
+            // Stacks taken from now on go through what has been loaded since; a report does not fail for want of that.
+            if let Err(error) = steps::refresh_mappings_if_free(roots, *id) {
+                complain(&error);
+            }
             let session = Session::open(roots, *id)?;
-            let report = reading::read(&session, Choice::from(entries))?;
+            let mut choice = Choice::from(entries);
+            let born = span.of(&session)?;
+            choice.after = born.from.map_or(choice.after, |edge| EntryNumber(edge.mark.number));
+            choice.up_to = born.until.map_or(choice.up_to, |edge| EntryNumber(edge.mark.number));
+            let report = reading::read(&session, choice)?;
             warn_of_youth(&report);
             judgement.add(&report);
             write(&report)?;
@@ -145,7 +188,8 @@ pub fn print(roots: &Roots, ids: &[TargetId], entries: &EntriesArguments) -> Res
     Ok(judgement)
 }
 
-fn warn_of_youth(report: &DatabaseReport) {
+/// Says on stderr that a collection has run too briefly to say much.
+pub(crate) fn warn_of_youth(report: &DatabaseReport) {
     if report.collection.seconds < YOUNG_S && report.collection.state == CollectionState::Collecting {
         let _ = writeln!(
             io::stderr(),

@@ -5,11 +5,15 @@ use std::io::{self, Write};
 use clap::Parser as _;
 
 use super::arguments::{Arguments, Command};
-use super::{attach, lifecycle, print, show, trace};
+use super::{attach, console, lifecycle, os, print, show, trace};
 use crate::collection::error::CollectionError;
+use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
+use crate::export::file::FileError;
+use crate::host::calibration::CalibrationError;
 use crate::host::privilege::Privileges;
+use crate::os::OsError;
 use crate::report;
 use crate::target::process::TargetError;
 
@@ -19,9 +23,21 @@ pub enum CommandError {
     /// A step failed.
     #[error(transparent)]
     Collection(#[from] CollectionError),
+    /// An OS key.
+    #[error(transparent)]
+    Os(#[from] OsError),
+    /// This host could not be measured.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// Standard output.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// A file of ours.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A saved report.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -48,12 +64,23 @@ impl From<TargetError> for CommandError {
 }
 
 impl CommandError {
-    fn exit_code(&self) -> ExitCode {
+    /// What the process ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Os(error) => error.exit_code(),
             Self::Collection(error) => error.exit_code(),
+            Self::Calibration(_) => ExitCode::NotPermitted,
             // The reader went away: not an error.
             Self::Output(error) if report::is_broken_pipe(error) => ExitCode::Success,
-            Self::Output(_) | Self::Spawn { .. } => ExitCode::NotPermitted,
+            // As for a PID without a process: what was named is not there.
+            Self::Saved(SavedError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                ExitCode::NotFound
+            }
+            Self::Saved(SavedError::Io { .. }) => ExitCode::NotPermitted,
+            Self::Saved(_) => ExitCode::Usage,
+            Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
+            Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,
         }
     }
@@ -95,8 +122,15 @@ pub fn complain(error: &dyn std::error::Error) {
 
 fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let verbose = arguments.verbose > 0;
-    if let Command::Doctor(doctor) = &arguments.command {
-        return super::doctor::run(doctor);
+    // These look at what each user may look at, and say what the rest would need.
+    match &arguments.command {
+        Command::Doctor(doctor) => return super::doctor::run(doctor),
+        Command::Console(console) => return console::run(console),
+        Command::Os(os) => return os::run(os),
+        // Saved reports are read by anybody.
+        Command::Diff(diff) if !diff.needs_databases() => return super::diff::run(diff),
+        Command::Merge(merge) => return super::merge::run(merge),
+        _ => {}
     }
     Privileges::of_this_process()
         .and_then(Privileges::require)
@@ -106,13 +140,25 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Detach(detach) => lifecycle::detach(detach),
         Command::Create(create) => lifecycle::create(create),
         Command::Start(start) => lifecycle::start(start, verbose),
+        Command::Refresh(refresh) => lifecycle::refresh(refresh),
         Command::Stop(stop) => lifecycle::stop(stop),
         Command::Destroy(destroy) => lifecycle::destroy(destroy),
         Command::Print(print) => print::run(print),
+        Command::Report(report) => super::report::run(report),
+        Command::Check(check) => super::check::run(check),
+        Command::Mark(mark) => super::mark::run(mark),
         Command::Stats(stats) => show::stats(stats),
         Command::List(list) => show::list(list),
+        Command::Export(export) => super::export::run(export),
+        Command::Diff(diff) => super::diff::run(diff),
+        Command::Merge(merge) => super::merge::run(merge),
+        Command::Suppress(suppress) => super::suppress::run(suppress),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
         Command::Doctor(doctor) => super::doctor::run(doctor),
+        Command::Console(console) => console::run(console),
+        Command::Os(os) => os::run(os),
+        Command::Floor(floor) => super::floor::run(floor),
+        Command::Sacrifice(_) => Ok(ExitCode::Success),
     }
 }

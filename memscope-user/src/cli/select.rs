@@ -30,6 +30,29 @@ pub fn processes(arguments: &TargetArguments) -> Result<Vec<Target>, CommandErro
     Ok(targets)
 }
 
+/// The one process with this PID or command name.
+///
+/// # Errors
+/// There is none, or several have the name.
+pub(crate) fn one_process(text: &str) -> Result<Target, CommandError> {
+    if let Ok(pid) = text.parse() {
+        return Ok(Target::of_pid(Pid(pid))?);
+    }
+    let found = matching(&[text.to_owned()], &[])?;
+    match found.as_slice() {
+        [only] => Ok(*only),
+        several => {
+            let pids: Vec<String> = several.iter().map(|target| target.id.pid.to_string()).collect();
+            Err(CommandError::Usage(format!(
+                "{} processes are named {}: {}; give one of these PIDs",
+                several.len(),
+                crate::report::Escaped(text),
+                pids.join(" ")
+            )))
+        }
+    }
+}
+
 /// The databases meant: that of the process which has the PID now, else that of the last one which had it.
 ///
 /// # Errors
@@ -57,7 +80,11 @@ pub fn databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Targe
     Ok(ids)
 }
 
-fn database_of(roots: &Roots, pid: Pid) -> Result<TargetId, CommandError> {
+/// The database of the process that has the PID now, else of the last one that had it.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn database_of(roots: &Roots, pid: Pid) -> Result<TargetId, CommandError> {
     let existing = store::of_pid(roots, pid)?;
     let running = Target::of_pid(pid);
     if let Ok(target) = &running

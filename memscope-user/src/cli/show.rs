@@ -1,6 +1,7 @@
 //! `stats` and `list`: what is collected, and what was lost.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 
 use memscope_ebpf::counter::{Counter, Weight};
@@ -10,14 +11,17 @@ use serde::Serialize;
 use super::arguments::{Format, ListArguments, ShowArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use crate::collection::cost::{self, Cost};
 use crate::collection::error::CollectionError;
-use crate::collection::{reading, status};
+use crate::collection::{region_owner, status};
 use crate::database::error::DatabaseError;
 use crate::database::paths::Roots;
 use crate::database::session::{LiveTotals, Session};
 use crate::database::store;
 use crate::exit::ExitCode;
+use crate::host::calibration::Calibration;
 use crate::report::Escaped;
+use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 
 /// One database, counted.
@@ -31,6 +35,7 @@ struct Stats {
     since_unix_s: Option<u64>,
     seconds: u64,
     functions: usize,
+    cost: Option<CostPart>,
     live: Live,
     /// With `--regions`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +46,32 @@ struct Stats {
     events: BTreeMap<&'static str, u64>,
     anomalies: BTreeMap<&'static str, u64>,
     losses: BTreeMap<&'static str, u64>,
+}
+
+/// What collection costs the target now.
+#[derive(Debug, Serialize)]
+struct CostPart {
+    events_per_s: u64,
+    percent_of_one_cpu: Option<f64>,
+}
+
+impl From<Cost> for CostPart {
+    fn from(cost: Cost) -> Self {
+        Self {
+            events_per_s: cost.events_per_s.round() as u64,
+            // A thousandth of a percent is finer than it is known.
+            percent_of_one_cpu: cost.percent.map(|percent| (percent * 1000.0).round() / 1000.0),
+        }
+    }
+}
+
+impl fmt::Display for CostPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.percent_of_one_cpu {
+            Some(percent) => write!(f, "{percent:.1} % of one CPU, {} events/s", self.events_per_s),
+            None => write!(f, "{} events/s", self.events_per_s),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -56,7 +87,7 @@ struct Used {
     capacity: u32,
 }
 
-fn measure(session: &Session) -> Result<Stats, CollectionError> {
+fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionError> {
     let target = status::description(session);
     let collection = status::collection(session)?;
     let totals = session.live_totals()?;
@@ -75,6 +106,7 @@ fn measure(session: &Session) -> Result<Stats, CollectionError> {
         since_unix_s: collection.since_unix_s,
         seconds: collection.seconds,
         functions: session.file.calls.len(),
+        cost: cost.map(CostPart::from),
         live: Live {
             blocks: totals.blocks,
             bytes: totals.bytes,
@@ -83,7 +115,7 @@ fn measure(session: &Session) -> Result<Stats, CollectionError> {
         regions: match session.file.capacities.regions {
             0 => None,
             capacity => {
-                let LiveTotals { blocks, bytes } = reading::region_totals(session)?;
+                let LiveTotals { blocks, bytes } = region_owner::totals(session)?;
                 Some(Live {
                     blocks,
                     bytes,
@@ -106,6 +138,9 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "Target: {} {}", stats.pid, Escaped(&stats.comm))?;
     writeln!(out, "  collection     {}, {} s", stats.state, stats.seconds)?;
     writeln!(out, "  functions      {} probed", stats.functions)?;
+    if let Some(cost) = &stats.cost {
+        writeln!(out, "  cost           {cost}")?;
+    }
     writeln!(
         out,
         "  live           {} blocks, {} bytes ({} blocks at most)",
@@ -145,6 +180,32 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes one database's statistics as text.
+///
+/// # Errors
+/// The database cannot be read, or the output not written.
+pub(crate) fn write_stats(session: &Session, out: &mut dyn Write) -> Result<(), CommandError> {
+    Ok(write_text(&measure(session, None)?, out)?)
+}
+
+/// What each collection costs; `None` for those that do not run.
+fn costs(sessions: &[Session], calibration: Option<&Calibration>) -> Result<Vec<Option<Cost>>, DatabaseError> {
+    let mut running = Vec::new();
+    let mut runs = Vec::new();
+    for session in sessions {
+        let collects = status::state(session)? == CollectionState::Collecting;
+        runs.push(collects);
+        if collects {
+            running.push(session);
+        }
+    }
+    let mut costs = cost::now(&running, calibration)?.into_iter();
+    Ok(runs
+        .into_iter()
+        .map(|collects| if collects { costs.next() } else { None })
+        .collect())
+}
+
 /// Runs `stats`.
 ///
 /// # Errors
@@ -156,9 +217,16 @@ pub fn stats(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     } else {
         select::databases(&roots, &arguments.target)?
     };
+    let mut sessions = Vec::new();
     let mut all = Vec::new();
     for id in &ids {
-        all.push(measure(&Session::open(&roots, *id)?)?);
+        sessions.push(Session::open(&roots, *id)?);
+    }
+    // What cannot be measured is not told; the counts are all the same.
+    let calibration = Calibration::of_this_host(&roots).ok();
+    let costs = costs(&sessions, calibration.as_ref())?;
+    for (session, cost) in sessions.iter().zip(costs) {
+        all.push(measure(session, cost)?);
     }
     let mut out = io::stdout().lock();
     match arguments.format {

@@ -8,11 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{EntriesArguments, TraceArguments};
 use super::run::{CommandError, complain};
-use super::{attach, print};
+use super::verdict_arguments::SpanArguments;
+use super::{attach, mark, print};
 use crate::age::Age;
-use crate::collection::settings::Settings;
-use crate::collection::steps;
+use crate::collection::steps::{self, Attached};
+use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
+use crate::database::session::Session;
 use crate::exit::ExitCode;
 use crate::target::identity::Pid;
 use crate::target::process::Target;
@@ -31,7 +33,7 @@ pub fn run(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Comman
 
 async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let settings = Settings::try_from(&arguments.settings)?;
+    let settings = arguments.settings.settings(&roots)?;
     // Signals are caught before anything is attached, so that none can leave probes behind.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -45,22 +47,21 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
             Target::of_pid(Pid(pid))?
         }
     };
+    if arguments.pid.is_some() && !arguments.command.is_empty() {
+        return around_command(&roots, &target, arguments, verbose).await;
+    }
     let had_database = roots.session(target.id).file().exists();
-    attach::one(&roots, &target, &settings, verbose)?;
+    let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
+    let attached = attach::one(&roots, &target, &settings, diagnostics, verbose)?;
     let deadline = arguments.duration.map(Age::duration);
     tokio::select! {
         () = end_of(&target) => {}
         () = sleep_for(deadline) => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        () = told(attached, diagnostics) => {}
     }
-    let entries = EntriesArguments {
-        age: arguments.age,
-        sort: arguments.sort,
-        limit: arguments.limit,
-        format: arguments.format,
-    };
-    let printed = print::print(&roots, &[target.id], &entries);
+    let printed = print::print(&roots, &[target.id], &entries(arguments));
     // A database that was there before the trace belongs to someone else, and goes on.
     if !had_database && let Err(error) = steps::destroy(&roots, target.id) {
         complain(&error);
@@ -70,6 +71,74 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         let _ = child.try_wait();
     }
     printed.map(|_| ExitCode::Success)
+}
+
+/// Passes on what the programs log; never ends.
+async fn told(attached: Attached, diagnostics: Diagnostics) {
+    if let (Attached::Started(mut started), Diagnostics::On) = (attached, diagnostics) {
+        super::diagnostics::pass_on(&mut started.object).await;
+    }
+    std::future::pending().await
+}
+
+/// `trace PID -- COMMAND`: what is born in the target while the command runs, and is alive after it.
+async fn around_command(
+    roots: &Roots,
+    target: &Target,
+    arguments: &TraceArguments,
+    verbose: bool,
+) -> Result<ExitCode, CommandError> {
+    let had_database = roots.session(target.id).file().exists();
+    let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
+    let attached = attach::one(
+        roots,
+        target,
+        &arguments.settings.settings(roots)?,
+        diagnostics,
+        verbose,
+    )?;
+    let marked = mark_around(roots, target, arguments).await;
+    let printed = match marked {
+        Ok(()) => {
+            let between = vec![BEFORE.to_owned(), AFTER.to_owned()];
+            let span = SpanArguments { since: None, between };
+            print::print_born(roots, &[target.id], &entries(arguments), &span).map(|_| ExitCode::Success)
+        }
+        Err(error) => Err(error),
+    };
+    drop(attached);
+    if !had_database && let Err(error) = steps::destroy(roots, target.id) {
+        complain(&error);
+    }
+    printed
+}
+
+/// Marks that `trace PID -- COMMAND` sets.
+const BEFORE: &str = "trace-before";
+const AFTER: &str = "trace-after";
+
+async fn mark_around(roots: &Roots, target: &Target, arguments: &TraceArguments) -> Result<(), CommandError> {
+    let session = Session::open(roots, target.id)?;
+    mark::set(&session, BEFORE)?;
+    let mut command = start_command(&arguments.command)?;
+    command.wait().await?;
+    // What the command set going in the target may still be under way.
+    let settle = arguments.duration.map_or(Duration::ZERO, Age::duration);
+    tokio::select! {
+        () = tokio::time::sleep(settle) => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    mark::set(&session, AFTER)?;
+    Ok(())
+}
+
+fn entries(arguments: &TraceArguments) -> EntriesArguments {
+    EntriesArguments {
+        age: arguments.age,
+        sort: arguments.sort,
+        limit: arguments.limit,
+        format: arguments.format,
+    }
 }
 
 fn start_command(command: &[OsString]) -> Result<Child, CommandError> {

@@ -5,6 +5,7 @@
 //! file is written over by the next refresh; a file whose last generation was never published is published by it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use memscope_ebpf::limits::REGION_CAPACITY;
@@ -22,10 +23,13 @@ use crate::target::identity::Pid;
 use crate::target::mapping::Mapping;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 use crate::target::process::Target;
+use crate::unwind::cache::{DIRECTORY, TableCache};
 use crate::unwind::{CodeMapping, CodeSource, Layout, UnwindTable, table_for_elf};
 
 /// The longest image whose unwind table is made: it is held in memory meanwhile.
 const LONGEST_IMAGE: u64 = 1 << 30;
+/// How the kernel names its page of return-probe trampolines.
+const TRAMPOLINES: &str = "[uprobes]";
 /// The longest vDSO.
 const LONGEST_VDSO: u64 = 1 << 16;
 /// Room in the kernel's arrays for what the target maps later: as much again, and this.
@@ -48,7 +52,16 @@ impl Code {
     pub fn of(target: &Target, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
         let mappings = target.mappings()?;
         let pid = target.id.pid;
-        let modules = save_modules(pid, &mappings);
+        // The kernel maps its page of trampolines at the first return probe; it is no code of the target's, and no reason
+        // for a new generation.
+        let own: Vec<Mapping> = mappings
+            .iter()
+            .filter(|mapping| mapping.path != TRAMPOLINES)
+            .cloned()
+            .collect();
+        let modules = save_modules(pid, &own);
+        // Without the cache a table takes some milliseconds more; it is no reason to fail.
+        let cache = TableCache::open(&cache_folder()).ok();
         let mut code = Self {
             modules,
             mappings: Vec::new(),
@@ -62,7 +75,7 @@ impl Code {
             if let CodeSource::Image(key) = &source
                 && !known(key)
                 && !code.tables.contains_key(key)
-                && let Some(table) = table(pid, mapping)
+                && let Some(table) = table(pid, mapping, cache.as_ref())
             {
                 code.tables.insert(key.clone(), Arc::new(table));
             }
@@ -78,16 +91,17 @@ impl Code {
     }
 
     fn source(&self, mapping: &Mapping) -> CodeSource {
-        if mapping.path == "[uprobes]" {
+        if mapping.path == TRAMPOLINES {
             return CodeSource::Trampoline;
         }
         let saved = self
             .modules
             .iter()
             .find(|module| module.segments.iter().any(|segment| segment.start == mapping.start));
-        match saved.and_then(|module| Some((module.build_id.as_ref().map(|id| id.as_hex().to_owned()), module.file))) {
-            Some((Some(build_id), _)) => CodeSource::Image(build_id),
-            Some((None, Some(stamp))) => CodeSource::Image(stamp_key(&stamp)),
+        let Some(module) = saved else { return CodeSource::Bare };
+        match (&module.build_id, &module.file) {
+            (Some(build_id), _) => CodeSource::Image(build_id.as_hex().to_owned()),
+            (None, Some(stamp)) => CodeSource::Image(stamp_key(stamp)),
             _ => CodeSource::Bare,
         }
     }
@@ -174,7 +188,7 @@ fn stamp_key(stamp: &FileStamp) -> String {
 }
 
 /// The unwind table of an image; `None` when it cannot be read or has no call frame information: stacks then say so.
-fn table(pid: Pid, mapping: &Mapping) -> Option<UnwindTable> {
+fn table(pid: Pid, mapping: &Mapping, cache: Option<&TableCache>) -> Option<UnwindTable> {
     let bytes = if mapping.file().is_some() {
         let file = open_mapped(pid, mapping).ok()?;
         let length = Some(file.size()).filter(|length| *length <= LONGEST_IMAGE)?;
@@ -190,5 +204,13 @@ fn table(pid: Pid, mapping: &Mapping) -> Option<UnwindTable> {
             .ok()?;
         bytes
     };
-    table_for_elf(&bytes).ok()
+    match cache {
+        Some(cache) => cache.table(&bytes).ok().map(|(table, _)| table),
+        None => table_for_elf(&bytes).ok(),
+    }
+}
+
+/// Where tables are kept for the next attach: `/var/cache/memscope`, unless `MEMSCOPE_CACHE_DIR` names another place.
+fn cache_folder() -> PathBuf {
+    std::env::var_os("MEMSCOPE_CACHE_DIR").map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from)
 }

@@ -54,6 +54,27 @@ pub enum CollectionError {
         /// What it runs.
         what: String,
     },
+    /// Attaching could hurt the target.
+    #[error("process {pid} is not attached: {finding}")]
+    Danger {
+        /// Which process.
+        pid: u32,
+        /// What was found, and the flag that overrides it.
+        finding: String,
+    },
+    /// Collection would cost more than it may.
+    #[error(
+        "process {pid} is not attached: its calls cost {percent:.1} % of one CPU now, more than `--max-cpu {budget}`; \
+         `--over-budget sample` or `ignore` attaches all the same"
+    )]
+    OverBudget {
+        /// Which process.
+        pid: u32,
+        /// What it cost in a short count.
+        percent: f64,
+        /// What it may cost.
+        budget: u32,
+    },
     /// memscope itself runs in another PID namespace than the kernel's first: the programs would see other numbers.
     #[error(
         "memscope runs inside a PID namespace; the kernel's programs see the host's process ids: run it on the host"
@@ -66,7 +87,11 @@ impl CollectionError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Privilege(_) | Self::Architecture { .. } | Self::PidNamespace => ExitCode::NotPermitted,
+            Self::Privilege(_)
+            | Self::Architecture { .. }
+            | Self::PidNamespace
+            | Self::Danger { .. }
+            | Self::OverBudget { .. } => ExitCode::NotPermitted,
             Self::Target(error) => match error {
                 TargetError::NoSuchProcess(_) | TargetError::Ended(_) | TargetError::NoMatch(_) => ExitCode::NotFound,
                 TargetError::KernelThread(_) | TargetError::Unreadable { .. } => ExitCode::NotPermitted,

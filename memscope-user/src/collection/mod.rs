@@ -2,10 +2,15 @@
 
 pub mod calls;
 pub mod code;
+pub mod cost;
 pub mod error;
+pub mod estimate;
+pub mod memory_use;
+mod naming;
 pub mod reading;
 pub mod region_owner;
 pub mod settings;
+pub mod site_reading;
 pub mod status;
 pub mod steps;
 pub mod survey;

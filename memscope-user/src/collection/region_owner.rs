@@ -10,8 +10,9 @@ use std::path::Path;
 use memscope_ebpf::live::SiteIndex;
 
 use crate::allocator::catalogue::AllocatorName;
+use crate::database::error::DatabaseError;
 use crate::database::live_set::RawEntry;
-use crate::database::session::Session;
+use crate::database::session::{LiveTotals, Session};
 use crate::database::sites::SiteTable;
 use crate::probe::plan::PlannedCall;
 use crate::symbol::{SavedModule, Symbolizer};
@@ -59,6 +60,17 @@ impl<'a> RegionOwners<'a> {
     /// Leaves only the program's own.
     pub fn retain_programs(&mut self, regions: &mut Vec<RawEntry>) {
         regions.retain(|region| self.is_programs(region.block.site()));
+    }
+
+    /// Whether reports tell of a site: not of one where others than the program map regions.
+    pub fn is_told(&mut self, site: SiteIndex) -> bool {
+        let calls = &self.session.file.calls;
+        let maps_regions = self.table.get(site).is_some_and(|known| {
+            let call = calls.get(usize::from(known.record.call));
+            call.and_then(PlannedCall::spec)
+                .is_some_and(|spec| spec.kind.is_of_regions())
+        });
+        !maps_regions || self.is_programs(site)
     }
 
     fn is_programs(&mut self, site: SiteIndex) -> bool {
@@ -125,6 +137,37 @@ impl<'a> RegionOwners<'a> {
             .filter_map(|frame| frame.function.as_deref())
             .any(|name| STACK_MAKERS.contains(&name))
     }
+}
+
+/// Blocks and the program's regions born up to a moment (CLOCK_MONOTONIC milliseconds), and the sites they name.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn all_blocks(session: &Session, born_until_ms: u64) -> Result<(Vec<RawEntry>, SiteTable), DatabaseError> {
+    let mut blocks = session.live_blocks(born_until_ms)?;
+    let (mut regions, table) = programs_regions(session, born_until_ms)?;
+    blocks.append(&mut regions);
+    Ok((blocks, table))
+}
+
+/// The program's regions together.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn totals(session: &Session) -> Result<LiveTotals, DatabaseError> {
+    let (regions, _) = programs_regions(session, u64::MAX)?;
+    Ok(LiveTotals {
+        blocks: regions.len() as u64,
+        bytes: regions.iter().map(|region| region.block.size()).sum(),
+    })
+}
+
+fn programs_regions(session: &Session, born_until_ms: u64) -> Result<(Vec<RawEntry>, SiteTable), DatabaseError> {
+    let mut regions = session.regions(born_until_ms)?;
+    // Sites after blocks: a block's site is published before the block.
+    let table = session.sites()?;
+    RegionOwners::new(session, &table).retain_programs(&mut regions);
+    Ok((regions, table))
 }
 
 fn holding(modules: &[SavedModule], address: RuntimeAddress) -> Option<&SavedModule> {

@@ -4,6 +4,8 @@ use super::error::CollectionError;
 use crate::allocator::discovery::Wanted;
 use crate::allocator::spec::CustomSpec;
 use crate::database::session::Session;
+use crate::database::session_file::Limits;
+use crate::host::preflight::Accepted;
 
 /// What a database is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,10 @@ pub struct Settings {
     pub by_hand: Vec<CustomSpec>,
     /// Memory regions are followed, too.
     pub regions: bool,
+    /// What collection may cost, and whether it samples.
+    pub limits: Limits,
+    /// Dangers to the target that the user accepts.
+    pub accepted: Accepted,
 }
 
 impl Settings {
@@ -28,6 +34,8 @@ impl Settings {
                 .filter_map(|spec| CustomSpec::parse(spec.kind, &spec.text).ok())
                 .collect(),
             regions: session.file.capacities.regions > 0,
+            limits: session.file.limits,
+            accepted: session.file.accepted,
         }
     }
 

@@ -1,9 +1,11 @@
 //! What a session is at this moment: collecting, stopped, exited, replaced; since when; with which gaps.
 
+use memscope_ebpf::state::OverBudget;
+
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::session::Session;
-use crate::database::session_file::Run;
+use crate::database::session_file::{Moment, Run};
 use crate::report::model::{Collection, CollectionState, Gap, TargetDescription};
 use crate::target::process::Target;
 
@@ -82,12 +84,64 @@ pub fn first_start_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
 fn runs(session: &Session) -> Result<Vec<Run>, DatabaseError> {
     let mut runs = session.file.runs.clone();
     let stopped_by_us = session.control()?.collecting == 0 && session.state()?.exec_at_ns == 0;
+    let stopped_by_budget = stopped_by_budget(session)?;
     match runs.last_mut() {
+        Some(last) if last.to.is_none() && stopped_by_budget.is_some() => last.to = stopped_by_budget,
         Some(last) if !stopped_by_us => last.to = None,
         Some(last) if last.to.is_none() => drop(runs.pop()),
         _ => {}
     }
     Ok(runs)
+}
+
+/// When the programs stopped collecting because the budget was exceeded; `None` if they did not.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn stopped_by_budget(session: &Session) -> Result<Option<Moment>, DatabaseError> {
+    let (control, state) = (session.control()?, session.state()?);
+    if control.collecting != 0 || control.over_budget != OverBudget::Stop as u32 || state.over_budget_at_ns == 0 {
+        return Ok(None);
+    }
+    let now = Moment::now();
+    let monotonic_ms = state.over_budget_at_ns / 1_000_000;
+    Ok(Some(Moment {
+        unix_s: now
+            .unix_s
+            .saturating_sub(now.monotonic_ms.saturating_sub(monotonic_ms) / 1000),
+        monotonic_ms,
+    }))
+}
+
+/// What a reader is to know of sampling and the budget.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
+    let mut notes = Vec::new();
+    let pid = session.file.target.pid;
+    let budget = session.file.limits.max_cpu.unwrap_or(0);
+    if let Some(at) = stopped_by_budget(session)? {
+        let ago = Moment::now().monotonic_ms.saturating_sub(at.monotonic_ms) / 1000;
+        notes.push(format!(
+            "collection was stopped {ago} s ago: it cost more than its budget of {budget} % of one CPU; `memscope stop {pid}` \
+             takes the probes out, `memscope start {pid}` goes on"
+        ));
+    }
+    let sample_bytes = session.control()?.sample_bytes;
+    if sample_bytes != 0 {
+        let since = match session.state()?.over_budget_at_ns {
+            0 => String::new(),
+            ns => format!(
+                " since it cost more than its budget of {budget} % of one CPU, {} s ago",
+                Moment::now().monotonic_ms.saturating_sub(ns / 1_000_000) / 1000
+            ),
+        };
+        notes.push(format!(
+            "collection samples{since}: one block in {sample_bytes} bytes allocated is recorded; counts are of those"
+        ));
+    }
+    Ok(notes)
 }
 
 /// The target as reports show it.

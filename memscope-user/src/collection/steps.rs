@@ -1,6 +1,7 @@
 //! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
 
-use memscope_ebpf::state::Control;
+use aya::Ebpf;
+use memscope_ebpf::state::{Control, OverBudget};
 
 use super::calls;
 use super::code::{self, Code};
@@ -10,19 +11,32 @@ use super::status;
 use super::survey::{Survey, survey};
 use crate::allocator::spec::SavedSpec;
 use crate::database::error::DatabaseError;
-use crate::database::paths::Roots;
+use crate::database::load::Diagnostics;
+use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
-use crate::probe::attach;
+use crate::host::preflight::{self, Finding};
+use crate::probe::plan::PlannedCall;
+use crate::probe::{attach, restored};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
 
+/// A collection that has been started.
+pub struct Started {
+    /// What was found in the target.
+    pub survey: Survey,
+    /// What the preflight found and did not refuse for.
+    pub findings: Vec<Finding>,
+    /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
+    pub object: Ebpf,
+}
+
 /// What an attach came to.
 pub enum Attached {
     /// Collection started.
-    Started(Box<Survey>),
+    Started(Box<Started>),
     /// It was running.
     AlreadyRunning,
 }
@@ -55,7 +69,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
     folder::make_private(&paths.bpf)?;
     let code = Code::of(target, |_| false)?;
     let capacities = code.capacities(settings);
-    drop(load::object(&paths, capacities)?);
+    drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
     let build_id = code
         .modules
@@ -71,6 +85,8 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         build_id,
         created: Moment::now(),
         capacities,
+        limits: settings.limits,
+        accepted: settings.accepted,
         by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
@@ -90,7 +106,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
 ///
 /// # Errors
 /// No database; it runs already; no allocator found; the kernel refused a probe, and then none stays.
-pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> {
+pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result<Started, CollectionError> {
     require_host()?;
     let paths = roots.session(target.id);
     let _lock = store::lock_existing(&paths, target.id)?;
@@ -102,30 +118,59 @@ pub fn start(roots: &Roots, target: &Target) -> Result<Survey, CollectionError> 
     }
     let survey = survey(target, Settings::of(&session).wanted())?;
     survey.require_allocator(target)?;
+    let findings = preflight::look(target, &survey);
+    let refused = |finding: &&Finding| finding.danger.is_some_and(|danger| !session.file.accepted.has(danger));
+    if let Some(finding) = findings.iter().find(refused) {
+        return Err(CollectionError::Danger {
+            pid: target.id.pid.0,
+            finding: finding.to_string(),
+        });
+    }
+    if let Some(at) = status::stopped_by_budget(&session)?
+        && let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none())
+    {
+        run.to = Some(at);
+    }
     links::detach(&paths)?;
     session.forget_open_calls()?;
-    let outcome = attach_probes(&mut session, target, &survey);
+    // No program runs now that would write there.
+    session.forget_budget()?;
+    let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
-        let _ = links::detach(&paths);
+        let _ = take_probes_away(&paths, target.id, &survey.calls);
+        // Whatever the kernel refused a process that is no more, its end is the reason.
+        if !target.is_alive() {
+            return Err(TargetError::Ended(target.id.pid).into());
+        }
     }
-    outcome.map(|()| survey)
+    outcome.map(|object| Started {
+        survey,
+        findings,
+        object,
+    })
 }
 
-fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Result<(), CollectionError> {
+fn attach_probes(
+    session: &mut Session,
+    target: &Target,
+    survey: &Survey,
+    diagnostics: Diagnostics,
+) -> Result<Ebpf, CollectionError> {
     let ended = || TargetError::Ended(target.id.pid);
     let thread = target.live_thread().ok_or_else(ended)?;
     let control = Control {
         tgid: target.id.pid.0,
         collecting: 0,
         bound_tid: thread,
-        padding: 0,
+        ..limits(session)?
     };
     session.set_control(control)?;
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
     session.file.runs.retain(|run| run.to.is_some());
     let numbers = calls::join(&mut session.file.calls, survey, target)?;
     code::refresh(session, target)?;
-    let mut object = load::object(&session.paths, session.file.capacities)?;
+    let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
+    session.file.write(&session.paths.file())?;
     let probes = calls::probes(&session.file.calls, &numbers, survey);
     attach::attach(&mut object, &session.paths, thread, &probes)?;
     session.file.runs.push(Run {
@@ -144,7 +189,29 @@ fn attach_probes(session: &mut Session, target: &Target, survey: &Survey) -> Res
     if !target.is_alive() {
         return Err(ended().into());
     }
-    Ok(())
+    Ok(object)
+}
+
+/// The part of CONTROL that tells the programs what collection may cost.
+fn limits(session: &Session) -> Result<Control, DatabaseError> {
+    let limits = session.file.limits;
+    let over_budget = match limits.over_budget {
+        Exceeded::Stop => OverBudget::Stop,
+        Exceeded::Sample => OverBudget::Sample,
+        Exceeded::Ignore => OverBudget::Ignore,
+    };
+    // Sampling that the budget brought on stays: what is recorded from now on is as incomplete as before.
+    let before = session.control()?.sample_bytes;
+    Ok(Control {
+        over_budget: over_budget as u32,
+        sample_bytes: if before != 0 {
+            before
+        } else {
+            limits.sample_bytes.unwrap_or(0)
+        },
+        calls_per_second: limits.calls_per_second.unwrap_or(0),
+        ..Control::default()
+    })
 }
 
 /// Stops collecting; the database stays.
@@ -156,9 +223,18 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
     let _lock = store::lock_existing(&paths, id)?;
     let mut session = Session::open(roots, id)?;
     let control = session.control()?;
+    if let Some(at) = status::stopped_by_budget(&session)? {
+        // The programs stopped collecting; the probes are still to be taken out.
+        if let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none()) {
+            run.to = Some(at);
+            session.file.write(&paths.file())?;
+            take_probes_away(&paths, id, &session.file.calls)?;
+            return Ok(session.forget_open_calls()?);
+        }
+    }
     if control.collecting == 0 {
         // Probes without collection are what a killed start or stop left, or an exec of the target.
-        links::detach(&paths)?;
+        take_probes_away(&paths, id, &session.file.calls)?;
         return Err(DatabaseError::NotRunning(id).into());
     }
     if let Some(run) = session.file.runs.last_mut() {
@@ -169,8 +245,17 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         collecting: 0,
         ..control
     })?;
-    links::detach(&paths)?;
+    take_probes_away(&paths, id, &session.file.calls)?;
     Ok(session.forget_open_calls()?)
+}
+
+/// Takes the probes away, and returns when they are gone from the target's text.
+fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<(), DatabaseError> {
+    links::detach(paths)?;
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, calls);
+    }
+    Ok(())
 }
 
 /// Destroys a database in whatever state it is.
@@ -182,7 +267,15 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
     if !paths.exist() {
         return Err(DatabaseError::Missing(id).into());
     }
-    Ok(store::remove(&paths)?)
+    // Of a session that is unfinished nothing says where its probes sat; they go all the same.
+    let calls = SessionFile::read(&paths.file(), id)
+        .map(|file| file.calls)
+        .unwrap_or_default();
+    store::remove(&paths)?;
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, &calls);
+    }
+    Ok(())
 }
 
 /// Creates and starts as far as that is still to be done: idempotent.
@@ -192,7 +285,12 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
 ///
 /// # Errors
 /// As [`create`] and [`start`]. A database made by this call does not stay behind when its start fails.
-pub fn attach(roots: &Roots, target: &Target, settings: &Settings) -> Result<Attached, CollectionError> {
+pub fn attach(
+    roots: &Roots,
+    target: &Target,
+    settings: &Settings,
+    diagnostics: Diagnostics,
+) -> Result<Attached, CollectionError> {
     require_host()?;
     let mut created = create_unless_there(roots, target, settings)?;
     match Session::open(roots, target.id) {
@@ -204,7 +302,9 @@ pub fn attach(roots: &Roots, target: &Target, settings: &Settings) -> Result<Att
                     created = create_unless_there(roots, target, &Settings::of(&session))?;
                 }
                 CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
-                CollectionState::Collecting => refresh(roots, target)?,
+                CollectionState::Collecting => {
+                    refresh(roots, target)?;
+                }
                 _ => {}
             }
         }
@@ -216,8 +316,8 @@ pub fn attach(roots: &Roots, target: &Target, settings: &Settings) -> Result<Att
         }
         Err(error) => return Err(error.into()),
     }
-    match start(roots, target) {
-        Ok(survey) => Ok(Attached::Started(Box::new(survey))),
+    match start(roots, target, diagnostics) {
+        Ok(started) => Ok(Attached::Started(Box::new(started))),
         Err(CollectionError::Database(DatabaseError::Running(_))) => Ok(Attached::AlreadyRunning),
         Err(error) => {
             if created {
@@ -228,14 +328,59 @@ pub fn attach(roots: &Roots, target: &Target, settings: &Settings) -> Result<Att
     }
 }
 
-/// Brings the mapping table of a running collection up to date with what the target has mapped since.
+/// Brings a database up to date with what its target has mapped since: the mapping table, and, while collection runs, probes
+/// in allocators that have been loaded. How many functions more are probed. A library that is loaded again needs no new
+/// probes: the kernel puts them into every mapping of its file.
 ///
 /// # Errors
-/// The target has ended, or the session cannot be written.
-pub fn refresh(roots: &Roots, target: &Target) -> Result<(), CollectionError> {
-    let _lock = store::lock_existing(&roots.session(target.id), target.id)?;
+/// No database; the target has ended or replaced its image; the session cannot be written; a function named by hand is no
+/// longer there; the kernel refused a probe.
+pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError> {
+    let paths = roots.session(target.id);
+    let _lock = store::lock_existing(&paths, target.id)?;
     let mut session = Session::open(roots, target.id)?;
+    let state = status::state(&session)?;
+    match state {
+        CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
+        CollectionState::Replaced => return Err(DatabaseError::NotRunning(target.id).into()),
+        CollectionState::Collecting | CollectionState::Stopped => {}
+    }
     code::refresh(&mut session, target)?;
+    if state == CollectionState::Stopped {
+        return Ok(0);
+    }
+    let survey = survey(target, Settings::of(&session).wanted())?;
+    let numbers = calls::join(&mut session.file.calls, &survey, target)?;
+    let mut probes = calls::probes(&session.file.calls, &numbers, &survey);
+    probes.retain(|probe| !attach::is_attached(&paths, probe));
+    if probes.is_empty() {
+        return Ok(0);
+    }
+    // The names of their sites must be there before the first block of theirs is.
+    session.file.write(&paths.file())?;
+    let mut object = load::object(&paths, session.file.capacities, Diagnostics::Off)?;
+    attach::attach(&mut object, &paths, session.control()?.bound_tid, &probes)?;
+    Ok(probes.len())
+}
+
+/// Brings the mapping table up to date if the target lives and no other command holds the session: for reports, which must
+/// not wait.
+///
+/// # Errors
+/// The session cannot be written.
+pub fn refresh_mappings_if_free(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
+    let paths = roots.session(id);
+    let Some(_lock) = store::try_lock(&paths)? else {
+        return Ok(());
+    };
+    let target = Target { id };
+    let mut session = Session::open(roots, id)?;
+    if status::state(&session)? == CollectionState::Collecting {
+        match code::refresh(&mut session, &target) {
+            Err(CollectionError::Target(_)) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 

@@ -69,6 +69,17 @@ pub fn replace_file(path: &Path, contents: &[u8]) -> Result<(), DatabaseError> {
     fs::rename(&beside, path).map_err(DatabaseError::file("replace", path))
 }
 
+/// Removes a file; none there is not an error.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_file(path: &Path) -> Result<(), DatabaseError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DatabaseError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a folder and all in it; nothing there is not an error. Symbolic links in it are removed, not followed.
 ///
 /// # Errors

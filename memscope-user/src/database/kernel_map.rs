@@ -123,6 +123,12 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
         Ok(Self { fd, types: PhantomData })
     }
 
+    /// The map behind a descriptor; its keys and values must have the sizes of `K` and `V`.
+    #[must_use]
+    pub const fn of(fd: OwnedFd) -> Self {
+        Self { fd, types: PhantomData }
+    }
+
     /// The value of a key; `None` when there is none.
     ///
     /// # Errors

@@ -1,33 +1,19 @@
 //! The pinned links of a session: its attached probes, taken away again.
 
-use aya::programs::links::PinnedLink;
-
 use super::error::DatabaseError;
 use super::folder;
 use super::paths::SessionPaths;
 
-/// Takes every probe of a session away, and returns when they are gone from the target's text.
+/// Takes every probe of a session away. Returns at once; the probes are gone from the target's text a moment later
+/// ([`crate::probe::restored`]).
 ///
-/// Removing a pin alone would let the kernel release the link from a work queue, some time later (bpf_link_put,
-/// kernel/bpf/syscall.c); closing the last descriptor of an unpinned link releases it before close(2) returns.
+/// Only the pins are removed: the last reference to a link then goes in the kernel's own work queue (`bpf_link_put`,
+/// kernel/bpf/syscall.c), all links side by side. Holding a descriptor to release it here would be slower, since each
+/// waits for RCU; and it would not be safe: taking a breakpoint out of the target reads its memory, which fails in a
+/// process that a fatal signal is pending for (`get_user_pages`), so a `kill -9` in that moment would leave it in.
 ///
 /// # Errors
-/// A link cannot be removed.
+/// A pin cannot be removed.
 pub fn detach(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    let links = paths.links();
-    let entries = match std::fs::read_dir(&links) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(DatabaseError::file("list", &links)(error)),
-    };
-    let mut released = Vec::new();
-    for entry in entries.flatten() {
-        let path = entry.path();
-        match PinnedLink::from_pin(&path) {
-            Ok(pinned) => released.push(pinned.unpin().map_err(DatabaseError::file("remove", &path))?),
-            Err(_) => std::fs::remove_file(&path).map_err(DatabaseError::file("remove", &path))?,
-        }
-    }
-    drop(released);
-    folder::remove(&links)
+    folder::remove(&paths.links())
 }

@@ -1,5 +1,6 @@
 //! Reads the live set: LIVE in batches, and the blocks that a realloc holds in its hands at that moment.
 
+use std::collections::HashSet;
 use std::io;
 
 use memscope_ebpf::inflight::InFlight;
@@ -61,7 +62,9 @@ pub fn read(
     in_hand.retain(|entry| selection.takes(entry.block));
     if !in_hand.is_empty() {
         // A block that is both in LIVE and in hand has just been put back, or reallocated in place.
-        let in_live: std::collections::HashSet<u64> = entries.iter().map(|entry| entry.address.0).collect();
+        let held: HashSet<u64> = in_hand.iter().map(|entry| entry.address.0).collect();
+        let addresses = entries.iter().map(|entry| entry.address.0);
+        let in_live: HashSet<u64> = addresses.filter(|address| held.contains(address)).collect();
         in_hand.retain(|entry| !in_live.contains(&entry.address.0));
         in_hand.sort_unstable_by_key(|entry| (entry.address, entry.block.unpack().number));
         in_hand.dedup_by_key(|entry| entry.address);

@@ -1,11 +1,15 @@
 //! Loads the BPF object: once to create a session's maps, again at each start to have programs to attach.
 
+use std::os::fd::AsFd as _;
+
+use aya::maps::Map;
 use aya::programs::{RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::limits::map;
 use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
+use super::kernel_map::{KernelMap, Plain};
 use super::paths::SessionPaths;
 
 /// The compiled programs.
@@ -41,12 +45,35 @@ impl Capacities {
     };
 }
 
+/// Whether the programs log what happens to the target. Only a foreground run has someone to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Diagnostics {
+    /// The verifier takes the logging out.
+    Off,
+    /// Into a ring buffer that must be read.
+    On,
+}
+
+/// The ring buffer of `aya-log-ebpf`, and the least size a ring buffer can have: one page.
+const LOG_MAP: &str = "AYA_LOGS";
+const LEAST_RING: u32 = 4096;
+
 /// Loads the object with the session's maps: those already pinned are taken, others made and pinned.
 ///
 /// # Errors
 /// The kernel refused a map; the message is its own.
-pub fn object(paths: &SessionPaths, capacities: Capacities) -> Result<Ebpf, DatabaseError> {
+pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnostics) -> Result<Ebpf, DatabaseError> {
     let mut loader = EbpfLoader::new();
+    // The kernel's types are for CO-RE relocations, of which the object has none; reading them is most of a load.
+    loader.btf(None);
+    let level: u8 = match diagnostics {
+        Diagnostics::Off => 0,
+        Diagnostics::On => u8::MAX,
+    };
+    loader.override_global(aya_log::LEVEL, &level, true);
+    if diagnostics == Diagnostics::Off {
+        loader.map_max_entries(LOG_MAP, LEAST_RING);
+    }
     loader.map_max_entries(map::LIVE, capacities.live);
     loader.map_max_entries(map::REGIONS, capacities.regions.max(1));
     loader.map_max_entries(map::PAGES, capacities.pages);
@@ -57,6 +84,36 @@ pub fn object(paths: &SessionPaths, capacities: Capacities) -> Result<Ebpf, Data
     loader
         .load(OBJECT)
         .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// Loads the object with maps of its own, of the smallest size: for programs that touch none, or to see them verified.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_alone() -> Result<Ebpf, DatabaseError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader.override_global(aya_log::LEVEL, &0u8, true);
+    loader.map_max_entries(LOG_MAP, LEAST_RING);
+    for name in [map::LIVE, map::PAGES, map::ROWS] {
+        loader.map_max_entries(name, 1);
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// A map of a loaded object.
+///
+/// # Errors
+/// The object has no such map.
+pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<KernelMap<K, V>, DatabaseError> {
+    let missing = || DatabaseError::Load(format!("the object has no array {name}"));
+    let Some(Map::Array(data)) = object.map(name) else {
+        return Err(missing());
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned();
+    fd.map(KernelMap::of).map_err(DatabaseError::map("open", name))
 }
 
 /// The uprobe programs.
@@ -101,7 +158,7 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
 /// # Errors
 /// The kernel refused one.
 pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    let mut object = object(paths, Capacities::LEAST)?;
+    let mut object = object(paths, Capacities::LEAST, Diagnostics::Off)?;
     for name in UPROBES {
         uprobe(&mut object, name)?;
     }

@@ -114,6 +114,26 @@ impl Session {
             .map_err(DatabaseError::map("write", map::CONTROL))
     }
 
+    /// Forgets that a budget stopped collection. Only while no probe of the session is attached: the element is the
+    /// programs' own.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn forget_budget(&self) -> Result<(), DatabaseError> {
+        let state = self.state()?;
+        if state.over_budget_at_ns == 0 || self.control()?.sample_bytes != 0 {
+            return Ok(());
+        }
+        let state = State {
+            over_budget_at_ns: 0,
+            window_calls: 0,
+            ..state
+        };
+        self.state
+            .update(0, &state)
+            .map_err(DatabaseError::map("write", map::STATE))
+    }
+
     /// What has happened to the target.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use super::error::DatabaseError;
 use super::folder;
 use super::load::Capacities;
 use crate::allocator::spec::SavedSpec;
+use crate::host::preflight::Accepted;
 use crate::probe::plan::PlannedCall;
 use crate::symbol::SavedModule;
 use crate::target::address::BuildId;
@@ -36,6 +37,12 @@ pub struct SessionFile {
     pub created: Moment,
     /// Sizes of its maps.
     pub capacities: Capacities,
+    /// What collection may cost, and whether it samples.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Dangers to the target that the user accepts.
+    #[serde(default)]
+    pub accepted: Accepted,
     /// Functions named by hand.
     pub by_hand: Vec<SavedSpec>,
     /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
@@ -47,6 +54,32 @@ pub struct SessionFile {
     pub layout: Layout,
     /// Probed functions; a call index is a position in this list.
     pub calls: Vec<PlannedCall>,
+}
+
+/// What collection may cost the target, and whether it samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Mean distance of two samples, bytes; `None`: every block is recorded.
+    pub sample_bytes: Option<u64>,
+    /// Percent of one CPU.
+    pub max_cpu: Option<u32>,
+    /// The same, as allocating calls a second.
+    pub calls_per_second: Option<u64>,
+    /// What happens above that.
+    pub over_budget: Exceeded,
+}
+
+/// What happens when collection costs more than it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exceeded {
+    /// Collection stops.
+    #[default]
+    Stop,
+    /// Collection goes on by sampling.
+    Sample,
+    /// Nothing.
+    Ignore,
 }
 
 /// What was mapped executable while a generation was the present one.

@@ -1,12 +1,12 @@
 //! Attaches probes and pins their links, so that they outlive this process.
 
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::programs::ProgramError;
 use aya::programs::links::FdLink;
-use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLinkId, UProbeScope};
 use memscope_ebpf::call::CallIndex;
 use thiserror::Error;
 
@@ -77,18 +77,55 @@ pub fn attach(object: &mut Ebpf, paths: &SessionPaths, thread: u32, probes: &[Pr
     }
     for Probe { index, call, module } in probes {
         for program in call.programs() {
-            let pin = links.join(format!("{:03}-{}", index.0, program.name()));
+            let pin = pin_of(paths, *index, *program);
             // A probe that is there stays: a refresh only adds.
             if pin.symlink_metadata().is_ok() {
                 continue;
             }
-            attach_probe(object, thread, call, *program, module, &pin).map_err(|error| AttachError::Probe {
-                function: call.function.clone(),
-                module: call.module.clone(),
-                site: call.site_offset.0,
-                reason: with_causes(&*error),
-            })?;
+            attach_probe(object, thread, call, *program, module, &pin)
+                .map_err(|error| AttachError::of_probe(call, &*error))?;
         }
+    }
+    Ok(())
+}
+
+fn pin_of(paths: &SessionPaths, index: CallIndex, program: Program) -> PathBuf {
+    paths.links().join(format!("{:03}-{}", index.0, program.name()))
+}
+
+/// Whether all programs of a probe are attached.
+#[must_use]
+pub fn is_attached(paths: &SessionPaths, probe: &Probe<'_>) -> bool {
+    let is_there = |program: &Program| pin_of(paths, probe.index, *program).symlink_metadata().is_ok();
+    probe.call.programs().iter().all(is_there)
+}
+
+/// Attaches programs that do nothing where those of the plan would sit, unpinned: they go with the object.
+///
+/// # Errors
+/// The kernel refused one.
+pub fn attach_empty(
+    object: &mut Ebpf,
+    thread: u32,
+    calls: &[PlannedCall],
+    module_paths: &[PathBuf],
+) -> Result<(), AttachError> {
+    for (call, module) in calls.iter().zip(module_paths) {
+        for program in call.programs() {
+            let attached = attach_uprobe(object, thread, call, program.empty(), module);
+            attached.map_err(|error| AttachError::of_probe(call, &*error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Attaches one call's own programs, unpinned: they go with the object.
+///
+/// # Errors
+/// The kernel refused one.
+pub fn attach_alone(object: &mut Ebpf, thread: u32, call: &PlannedCall, module: &Path) -> Result<(), AttachError> {
+    for program in call.programs() {
+        attach_uprobe(object, thread, call, *program, module).map_err(|error| AttachError::of_probe(call, &*error))?;
     }
     Ok(())
 }
@@ -111,18 +148,42 @@ fn attach_probe(
     module: &Path,
     pin: &Path,
 ) -> Result<(), Failure> {
+    let id = attach_uprobe(object, thread, call, program, module)?;
+    let link: FdLink = load::uprobe(object, program.name())?
+        .take_link(id)?
+        .try_into()
+        .map_err(|error| {
+            format!("this kernel has no perf-event links ({error}); memscope needs Linux 5.15 or later")
+        })?;
+    link.pin(pin)?;
+    Ok(())
+}
+
+fn attach_uprobe(
+    object: &mut Ebpf,
+    thread: u32,
+    call: &PlannedCall,
+    program: Program,
+    module: &Path,
+) -> Result<UProbeLinkId, Failure> {
     let program = load::uprobe(object, program.name())?;
     let scope = UProbeScope::OneProcess(NonZeroU32::new(thread).ok_or("thread 0 cannot be traced")?);
     let point = UProbeAttachPoint {
         location: UProbeAttachLocation::AbsoluteOffset(call.site_offset.0),
         cookie: Some(call.cookie),
     };
-    let id = program.attach(point, module, scope)?;
-    let link: FdLink = program.take_link(id)?.try_into().map_err(|error| {
-        format!("this kernel has no perf-event links ({error}); memscope needs Linux 5.15 or later")
-    })?;
-    link.pin(pin)?;
-    Ok(())
+    Ok(program.attach(point, module, scope)?)
+}
+
+impl AttachError {
+    fn of_probe(call: &PlannedCall, error: &dyn std::error::Error) -> Self {
+        Self::Probe {
+            function: call.function.clone(),
+            module: call.module.clone(),
+            site: call.site_offset.0,
+            reason: with_causes(error),
+        }
+    }
 }
 
 impl From<ProgramError> for AttachError {

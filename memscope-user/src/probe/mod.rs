@@ -2,4 +2,5 @@
 
 pub mod attach;
 pub mod plan;
+pub mod restored;
 pub mod site;

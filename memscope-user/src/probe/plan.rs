@@ -97,6 +97,10 @@ pub enum Program {
     RegionReturn,
     /// mmap or one of its kin begins.
     RegionEnter,
+    /// Nothing, at an entry: see [`Program::empty`].
+    EmptyEnter,
+    /// Nothing, at a return.
+    EmptyReturn,
 }
 
 impl Program {
@@ -109,6 +113,17 @@ impl Program {
             Self::CallEnter => "call_enter",
             Self::RegionReturn => "region_return",
             Self::RegionEnter => "region_enter",
+            Self::EmptyEnter => "empty_enter",
+            Self::EmptyReturn => "empty_return",
+        }
+    }
+
+    /// The program of the same kind that does nothing: what its probe costs without it.
+    #[must_use]
+    pub const fn empty(self) -> Self {
+        match self {
+            Self::FreeEnter | Self::CallEnter | Self::RegionEnter | Self::EmptyEnter => Self::EmptyEnter,
+            Self::CallReturn | Self::RegionReturn | Self::EmptyReturn => Self::EmptyReturn,
         }
     }
 }

@@ -9,7 +9,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::json_parts::{CollectionPart, NAME, SitePart, TargetPart, before_gap, write_entry_members, write_site_id};
+use super::json_parts::{
+    CollectionPart, EstimatePart, NAME, SitePart, TargetPart, before_gap, write_entry_members, write_site_id,
+};
 use super::model::{DatabaseReport, SiteId, Stack};
 use super::notes;
 use super::sink::Sink;
@@ -51,7 +53,7 @@ impl<'a> JsonReport<'a> {
         let mut without_stack = BTreeSet::new();
         for (index, entry) in report.entries.iter().enumerate() {
             sink.text(if index == 0 { "{" } else { ",{" });
-            write_entry_members(sink, entry, before_gap(report, entry));
+            write_entry_members(sink, &entry, before_gap(report, &entry));
             sink.text("}");
             if !report.sites.contains_key(&entry.site) {
                 without_stack.insert(entry.site);
@@ -69,6 +71,10 @@ impl<'a> JsonReport<'a> {
         sink.json(&report.losses)?;
         sink.text(",\"notes\":");
         sink.json(&notes::lines(report))?;
+        if let Some(estimate) = &report.estimate {
+            sink.text(",\"estimate\":");
+            sink.json(&EstimatePart::from(estimate))?;
+        }
         sink.text("}");
         sink.spill()
     }

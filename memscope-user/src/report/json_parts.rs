@@ -6,7 +6,7 @@ use memscope_ebpf::live::BlockKind;
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer};
 
-use super::model::{Collection, DatabaseReport, Entry, Frame, SiteId, Stack, TargetDescription};
+use super::model::{Collection, DatabaseReport, Entry, Estimate, Frame, Gap, SiteId, Stack, TargetDescription};
 use super::sink::Sink;
 
 /// Name of the format, in the first key of every document.
@@ -55,12 +55,16 @@ struct GapPart {
 
 impl CollectionPart {
     pub(super) fn of(report: &DatabaseReport) -> Self {
+        Self::new(report.collection, &report.gaps)
+    }
+
+    pub(super) fn new(collection: Collection, gaps: &[Gap]) -> Self {
         let Collection {
             state,
             since_unix_s,
             seconds,
-        } = report.collection;
-        let gaps = report.gaps.iter().map(|gap| GapPart {
+        } = collection;
+        let gaps = gaps.iter().map(|gap| GapPart {
             seconds: gap.lasted_ms.div_ceil(1000),
             ended_s_ago: gap.ended_ms_ago / 1000,
         });
@@ -69,6 +73,26 @@ impl CollectionPart {
             since: since_unix_s,
             seconds,
             gaps: gaps.collect(),
+        }
+    }
+}
+
+/// Of sampled blocks: whole numbers, like all counts.
+#[derive(Serialize)]
+pub(super) struct EstimatePart {
+    sample_bytes: u64,
+    blocks: u64,
+    bytes: u64,
+    bytes_error: u64,
+}
+
+impl From<&Estimate> for EstimatePart {
+    fn from(estimate: &Estimate) -> Self {
+        Self {
+            sample_bytes: estimate.sample_bytes,
+            blocks: estimate.blocks.round() as u64,
+            bytes: estimate.bytes.round() as u64,
+            bytes_error: estimate.bytes_error.ceil() as u64,
         }
     }
 }

@@ -4,20 +4,28 @@
 //! million entries need no more memory than the model does.
 
 pub mod clock;
+pub mod entries;
 mod escape;
 pub mod json;
 mod json_parts;
 pub mod model;
 pub mod ndjson;
 pub mod notes;
+pub mod own_code;
+pub mod quantity;
 mod sink;
 pub mod sites;
+pub mod summary;
+pub mod summary_json;
+pub mod summary_text;
 pub mod text;
 
 #[cfg(test)]
 mod json_tests;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;
+#[cfg(test)]
+mod summary_tests;
 #[cfg(test)]
 mod text_tests;
 

@@ -1,11 +1,13 @@
 //! What a report is made of, free of any rendering: every renderer takes these values and nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use memscope_ebpf::live::{BlockKind, EntryNumber};
 use memscope_ebpf::site::StackEnd;
 
+use super::entries::Entries;
 use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
 use crate::target::identity::TargetId;
 
@@ -148,6 +150,34 @@ pub struct Collection {
     pub seconds: u64,
 }
 
+/// What sampled blocks stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// Mean distance of two samples, bytes.
+    pub sample_bytes: u64,
+    /// Blocks, as estimated.
+    pub blocks: f64,
+    /// Bytes, as estimated.
+    pub bytes: f64,
+    /// The true number of bytes is within this distance of the estimate 95 times in 100.
+    pub bytes_error: f64,
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            blocks,
+            bytes,
+            bytes_error,
+            ..
+        } = self;
+        write!(
+            f,
+            "an estimate: these entries stand for some {blocks:.0} blocks of {bytes:.0} bytes together, ± {bytes_error:.0} (95 %)"
+        )
+    }
+}
+
 /// A time in which collection was stopped: frees in it were not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -175,7 +205,7 @@ pub struct DatabaseReport {
     /// Least age asked for, seconds.
     pub age_s: u64,
     /// Entries to print, in order.
-    pub entries: Vec<Entry>,
+    pub entries: Entries,
     /// Every site the entries name.
     pub sites: BTreeMap<SiteId, Stack>,
     /// Entries that are old enough, printed or not (`--limit`).
@@ -184,6 +214,8 @@ pub struct DatabaseReport {
     pub gaps: Vec<Gap>,
     /// Losses by reason (`Counter::key`), only those that are not zero.
     pub losses: BTreeMap<&'static str, u64>,
+    /// What the blocks that are old enough stand for, when collection samples.
+    pub estimate: Option<Estimate>,
     /// Further lines for the reader, without `note: ` before them. What losses, gaps and the collection's state have to
     /// say is not in here: [`super::notes::lines`] derives it.
     pub notes: Vec<String>,

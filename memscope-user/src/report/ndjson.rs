@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::io;
 
-use super::json_parts::{CollectionPart, NAME, SitePart, TargetPart, before_gap, write_entry_members};
+use super::json_parts::{CollectionPart, EstimatePart, NAME, SitePart, TargetPart, before_gap, write_entry_members};
 use super::model::{DatabaseReport, SiteId};
 use super::notes;
 use super::sink::Sink;
@@ -44,12 +44,12 @@ impl<'a> NdjsonReport<'a> {
         sink.decimal(report.age_s);
         sink.text("}\n");
         let mut written = HashSet::new();
-        for entry in &report.entries {
+        for entry in report.entries.iter() {
             if written.insert(entry.site) {
                 write_site(sink, report, entry.site)?;
             }
             start_line(sink, "entry", report);
-            write_entry_members(sink, entry, before_gap(report, entry));
+            write_entry_members(sink, &entry, before_gap(report, &entry));
             sink.text("}\n");
             sink.spill()?;
         }
@@ -62,6 +62,10 @@ impl<'a> NdjsonReport<'a> {
         sink.json(&report.losses)?;
         sink.text(",\"notes\":");
         sink.json(&notes::lines(report))?;
+        if let Some(estimate) = &report.estimate {
+            sink.text(",\"estimate\":");
+            sink.json(&EstimatePart::from(estimate))?;
+        }
         sink.text("}\n");
         sink.flush()
     }

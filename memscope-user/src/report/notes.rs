@@ -1,8 +1,11 @@
 //! The lines after a report that say what it cannot show: losses, gaps, and a collection that no longer runs.
 
+use std::collections::BTreeMap;
+
 use memscope_ebpf::counter::Counter;
 
 use super::model::{CollectionState, DatabaseReport};
+use super::sites::SitesReport;
 
 /// Every note of a report, in the order they are printed, without the `note: ` before them: what the entries shown may
 /// hide first, then losses, then the report's own [`DatabaseReport::notes`].
@@ -21,17 +24,44 @@ pub fn lines(report: &DatabaseReport) -> Vec<String> {
             ));
         }
     }
-    let known = Counter::ALL
-        .iter()
-        .filter_map(|counter| Some((counter.key(), *report.losses.get(counter.key())?, counter.text())));
-    lines.extend(known.map(|(_, count, text)| format!("{count} {text}")));
-    let foreign = report
-        .losses
-        .iter()
-        .filter(|(key, _)| Counter::ALL.iter().all(|counter| counter.key() != **key));
-    lines.extend(foreign.map(|(key, count)| format!("{count} {key}")));
+    lines.extend(of_losses(&report.losses));
     lines.extend(report.notes.iter().cloned());
     lines
+}
+
+/// Every note of a report by site: what its verdicts cannot know.
+#[must_use]
+pub fn of_sites(report: &SitesReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(state_line(report.collection.state).map(str::to_owned));
+    lines.extend(report.gaps.iter().map(|gap| {
+        format!(
+            "collection was stopped for {} s until {} s ago: frees in that time were not seen, and only what was born \
+             since is judged",
+            gap.lasted_ms.div_ceil(1000),
+            gap.ended_ms_ago / 1000
+        )
+    }));
+    lines.extend(of_losses(&report.losses));
+    let missed = report.events.get(Counter::MissedFree.key());
+    lines.extend(missed.map(|count| format!("{count} {}", Counter::MissedFree.text())));
+    lines.extend(report.notes.iter().cloned());
+    lines
+}
+
+/// Losses, one line each, in the order of their counters.
+fn of_losses(losses: &BTreeMap<&'static str, u64>) -> Vec<String> {
+    let known = Counter::ALL
+        .iter()
+        .filter_map(|counter| Some((*losses.get(counter.key())?, counter.text())));
+    let foreign = losses
+        .iter()
+        .filter(|(key, _)| Counter::ALL.iter().all(|counter| counter.key() != **key))
+        .map(|(key, count)| (*count, *key));
+    known
+        .chain(foreign)
+        .map(|(count, text)| format!("{count} {text}"))
+        .collect()
 }
 
 const fn state_line(state: CollectionState) -> Option<&'static str> {

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use memscope_ebpf::live::{BlockKind, EntryNumber};
+use memscope_ebpf::live::{BlockFields, BlockKind, EntryNumber, LiveBlock, SiteIndex};
 use memscope_ebpf::site::StackEnd;
 
 use super::clock::TimeOfDay;
+use super::entries::Entries;
 use super::model::{
     Collection, CollectionState, DatabaseReport, Entry, Frame, SiteId, SourceLine, Stack, TargetDescription,
 };
+use super::sites::SitesReport;
+use crate::database::live_set::RawEntry;
 use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
 use crate::target::identity::{Pid, StartTime, TargetId};
 
@@ -62,6 +65,26 @@ pub fn entry(number: u64, address: u64, size: u64, age_ms: u64, site: SiteId) ->
     }
 }
 
+/// Entries as the database packs them.
+pub fn packed(entries: &[Entry]) -> Entries {
+    let now_ms = entries.iter().map(|entry| entry.age_ms).max().unwrap_or(0);
+    let mut sites: Vec<SiteId> = entries.iter().map(|entry| entry.site).collect();
+    sites.sort_unstable();
+    sites.dedup();
+    let blocks = entries.iter().map(|entry| RawEntry {
+        address: entry.address,
+        block: LiveBlock::pack(BlockFields {
+            number: entry.number,
+            size: entry.size,
+            born_ms: now_ms - entry.age_ms,
+            tid: entry.tid,
+            site: SiteIndex(sites.binary_search(&entry.site).unwrap() as u32),
+            kind: entry.kind,
+        }),
+    });
+    Entries::new(blocks.collect(), now_ms, sites)
+}
+
 /// A database without entries.
 pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
     DatabaseReport {
@@ -80,11 +103,12 @@ pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
             seconds: 7200,
         },
         age_s: 3600,
-        entries: Vec::new(),
+        entries: Entries::default(),
         sites: BTreeMap::new(),
         total: 0,
         gaps: Vec::new(),
         losses: BTreeMap::new(),
+        estimate: None,
         notes: Vec::new(),
     }
 }
@@ -93,7 +117,7 @@ pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
 pub fn with(entries: Vec<Entry>, sites: Vec<(SiteId, Stack)>) -> DatabaseReport {
     DatabaseReport {
         total: entries.len() as u64,
-        entries,
+        entries: packed(&entries),
         sites: sites.into_iter().collect(),
         ..empty(1234, "gateway")
     }
@@ -185,4 +209,38 @@ pub fn everything() -> DatabaseReport {
     report.losses = BTreeMap::from([("live_full", 12), ("missed_free", 3)]);
     report.notes = vec!["2 of 3 stacks are incomplete\nreally".to_owned()];
     report
+}
+
+/// A database by site, without any, that has collected for so many milliseconds.
+pub fn sites_report(window_ms: u64) -> SitesReport {
+    let database = empty(1234, "gateway");
+    SitesReport {
+        target: database.target,
+        collection: Collection {
+            seconds: window_ms / 1000,
+            ..database.collection
+        },
+        at_unix_s: 1_700_000_000 + window_ms / 1000,
+        at_monotonic_ms: 5_000_000 + window_ms,
+        window: 5_000_000..5_000_000 + window_ms,
+        sites: Vec::new(),
+        gaps: Vec::new(),
+        events: BTreeMap::new(),
+        losses: BTreeMap::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// malloc, called by a function, called by main.
+pub fn site_stack(function: &str) -> Stack {
+    let malloc = Frame {
+        module: "libc.so.6".to_owned(),
+        ..frame(0x7f00_0000_1000, "malloc", 0)
+    };
+    let frames = vec![
+        malloc,
+        at_line(frame(0x40_1234, function, 0x24), "src/gateway.c", Some(118)),
+        frame(0x40_2000, "main", 0x44),
+    ];
+    stack(frames, StackEnd::Outermost)
 }

@@ -1,6 +1,7 @@
 //! The model by site: what each call stack allocated, freed, and still holds. What verdicts, exports and comparisons take.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::model::{Collection, Gap, SiteId, Stack, TargetDescription};
 
@@ -34,8 +35,7 @@ pub struct SiteFigures {
     pub freed: Amount,
     /// Of these, alive now.
     pub live: Amount,
-    /// Birth times of what is alive: blocks and bytes in [`BIRTH_BINS`] equal bins from the first start of collection to
-    /// the moment of reading.
+    /// Birth times of what is alive: blocks and bytes in [`BIRTH_BINS`] equal bins over [`SitesReport::window`].
     pub births: Vec<Amount>,
     /// Milliseconds since the oldest live block was born; `None` when none lives.
     pub oldest_ms: Option<u64>,
@@ -74,6 +74,9 @@ pub struct SitesReport {
     pub at_unix_s: u64,
     /// The same moment, milliseconds of CLOCK_MONOTONIC.
     pub at_monotonic_ms: u64,
+    /// The time the birth histograms cover, milliseconds of CLOCK_MONOTONIC: from the first start of collection to the
+    /// moment of reading, or to the end of collection.
+    pub window: Range<u64>,
     /// Every site that allocated anything, by bytes alive, then by id.
     pub sites: Vec<SiteFigures>,
     /// Times in which collection was stopped.
@@ -87,6 +90,12 @@ pub struct SitesReport {
 }
 
 impl SitesReport {
+    /// Length of the window, milliseconds.
+    #[must_use]
+    pub fn window_ms(&self) -> u64 {
+        self.window.end.saturating_sub(self.window.start)
+    }
+
     /// All sites together.
     #[must_use]
     pub fn total_live(&self) -> Amount {

@@ -58,8 +58,8 @@ impl<'a> TextReport<'a> {
             "Age: {age_s}\n{at} MemScope list of entries at least {age_s} seconds old\n"
         ))?;
         let mut stacks = StackTexts::default();
-        for entry in &report.entries {
-            self.entry(entry);
+        for entry in report.entries.iter() {
+            self.entry(&entry);
             self.sink.bytes(stacks.of(entry.site, report)?);
             self.sink.spill()?;
         }

@@ -182,7 +182,8 @@ impl io::Write for ClosedAfter {
 #[test]
 fn a_reader_that_goes_away_is_known_as_such() {
     let mut report = design_sample();
-    report.entries = vec![report.entries[0]; 5000];
+    let entry = report.entries.iter().next().unwrap();
+    report.entries = super::samples::packed(&[entry; 5000]);
     for room in [0, 10, 100_000] {
         let error = TextReport::new(&mut ClosedAfter(room), AT, false)
             .database(&report)

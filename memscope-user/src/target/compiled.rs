@@ -107,6 +107,11 @@ impl Running {
         Self(child)
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Its images and its memory.
     pub(crate) fn look(&self) -> (Vec<LoadedImage>, ProcessMemory) {
         let pid = Pid(self.0.id());

@@ -199,7 +199,10 @@ impl Layout {
             padding: 0,
         };
         match &mapping.source {
-            CodeSource::Trampoline => entry.kind = MappingKind::Trampoline as u32,
+            CodeSource::Trampoline => {
+                entry.kind = MappingKind::Trampoline as u32;
+                entry.start = entry.start.saturating_sub(1);
+            }
             CodeSource::Bare => {}
             CodeSource::Image(key) => {
                 if let Some(placed) = self.placed.get(key)
@@ -273,6 +276,17 @@ mod tests {
         assert_eq!(refresh.without_room, ["b"]);
         assert_eq!(refresh.mappings.entries[1].pages, 0);
         assert_eq!(layout.used(), (1, 3));
+    }
+
+    #[test]
+    fn the_trampoline_page_begins_a_byte_early() {
+        let page = CodeMapping {
+            source: CodeSource::Trampoline,
+            ..image(0x7000, "")
+        };
+        let refresh = Layout::new(1, 1).refresh(&[page], |_| None);
+        let found = refresh.mappings.find(0x6fff).unwrap();
+        assert_eq!(found.kind, MappingKind::Trampoline as u32);
     }
 
     #[test]

@@ -74,7 +74,11 @@ pub struct UnwindTable {
 /// # Errors
 /// When the bytes are no x86-64 ELF image, hold no call frame information, or exceed a limit.
 pub fn table_for_elf(bytes: &[u8]) -> Result<UnwindTable, UnwindError> {
-    let image = CodeImage::parse(bytes)?;
+    table_for_image(&CodeImage::parse(bytes)?)
+}
+
+/// As [`table_for_elf`], of an image that has been read.
+pub(super) fn table_for_image(image: &CodeImage<'_>) -> Result<UnwindTable, UnwindError> {
     let code: Vec<ScannedSegment<'_>> = image
         .code
         .iter()
@@ -84,8 +88,8 @@ pub fn table_for_elf(bytes: &[u8]) -> Result<UnwindTable, UnwindError> {
         })
         .collect();
     let mut count = CfiCount::default();
-    let by_eh_frame = disjoint(eh_frame_intervals(&image, &code, &mut count)?);
-    let by_debug_frame = disjoint(debug_frame_intervals(&image, &code, &mut count)?);
+    let by_eh_frame = disjoint(eh_frame_intervals(image, &code, &mut count)?);
+    let by_debug_frame = disjoint(debug_frame_intervals(image, &code, &mut count)?);
     let by_cfi = fill_gaps(by_eh_frame, &by_debug_frame);
     let signal_frames = disjoint(image.code.iter().flat_map(restorers).collect());
     let starts = disjoint(image.code.iter().flat_map(context_starts).collect());

@@ -1,0 +1,149 @@
+//! `export`: databases as profiles, pictures and metrics of other tools.
+
+use std::io;
+
+use clap::{Args, ValueEnum};
+
+use super::arguments::TargetArguments;
+use super::output::{self, OutputArguments};
+use super::run::{CommandError, complain};
+use super::select;
+use crate::collection::reading::read_sites;
+use crate::database::paths::Roots;
+use crate::database::session::Session;
+use crate::database::session_file::Moment;
+use crate::database::store;
+use crate::exit::ExitCode;
+use crate::export::{self, Exported, ProfileFormat, prom};
+use crate::symbol::SavedModule;
+use crate::target::identity::TargetId;
+use crate::verdict::judge_database;
+
+/// `export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// Whom; none: every database
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// As what
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Where to
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+/// A format of another tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// pprof's protobuf, gzipped (`go tool pprof`)
+    Pprof,
+    /// Folded stacks and their live bytes
+    Folded,
+    /// A flame graph of live bytes
+    Svg,
+    /// speedscope's JSON
+    Speedscope,
+    /// Metrics for node_exporter's textfile collector, all targets in one file
+    Prom,
+}
+
+impl ExportFormat {
+    /// The format, if it is one of one database a file.
+    #[must_use]
+    pub const fn profile(self) -> Option<ProfileFormat> {
+        match self {
+            Self::Pprof => Some(ProfileFormat::Pprof),
+            Self::Folded => Some(ProfileFormat::Folded),
+            Self::Svg => Some(ProfileFormat::Svg),
+            Self::Speedscope => Some(ProfileFormat::Speedscope),
+            Self::Prom => None,
+        }
+    }
+}
+
+/// Runs `export`.
+///
+/// # Errors
+/// A database cannot be read, or a file not written.
+pub fn run(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    let ids = if arguments.target.is_empty() {
+        store::list(&roots)?
+    } else {
+        select::databases(&roots, &arguments.target)?
+    };
+    match arguments.format.profile() {
+        Some(format) => profiles(&roots, &ids, format, &arguments.output),
+        None => metrics(&roots, &ids, &arguments.output),
+    }
+}
+
+/// Writes one file a database.
+///
+/// # Errors
+/// As [`run`]; several databases and one place.
+pub fn profiles(
+    roots: &Roots,
+    ids: &[TargetId],
+    format: ProfileFormat,
+    output: &OutputArguments,
+) -> Result<ExitCode, CommandError> {
+    if ids.is_empty() {
+        // As `print` says it.
+        complain(&CommandError::Usage("MemScope database does not exist".into()));
+        return Ok(ExitCode::NotFound);
+    }
+    if ids.len() > 1 && !output.takes_several() {
+        return Err(CommandError::Usage(format!(
+            "{} databases: name one target, or give --output-dir for a file each",
+            ids.len()
+        )));
+    }
+    for id in ids {
+        let session = Session::open(roots, *id)?;
+        let report = read_sites(&session)?;
+        let database = Exported {
+            report: &report,
+            modules: present_modules(&session),
+        };
+        let name = output::file_name(&report.target, format.extension());
+        output.write(&name, format.is_binary(), |out| export::write(format, database, out))?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Writes one file for the host. A database that cannot be read is counted in it, and told of on stderr.
+fn metrics(roots: &Roots, ids: &[TargetId], output: &OutputArguments) -> Result<ExitCode, CommandError> {
+    let mut databases = Vec::new();
+    let mut failed = ExitCode::Success;
+    for id in ids {
+        let read = Session::open(roots, *id)
+            .map_err(CommandError::from)
+            .and_then(|session| Ok(read_sites(&session)?));
+        match read {
+            Ok(report) => databases.push(prom::Judged {
+                judged: judge_database(&report, &()),
+                report,
+            }),
+            Err(error) => {
+                complain(&error);
+                failed = error.exit_code();
+            }
+        }
+    }
+    let host = prom::Host {
+        databases: &databases,
+        unreadable: (ids.len() - databases.len()) as u64,
+        at_unix_s: Moment::now().unix_s,
+    };
+    let write = |out: &mut dyn io::Write| prom::write(host, out);
+    output.write(&output::host_file_name("prom"), false, write)?;
+    Ok(failed)
+}
+
+/// What the target has mapped now; frames of mappings that are gone are known by their modules' names.
+pub(super) fn present_modules(session: &Session) -> &[SavedModule] {
+    let last = session.file.generations.last();
+    last.map_or(&[], |generation| &generation.modules)
+}

@@ -1,0 +1,129 @@
+//! What sampled blocks stand for: each for as many as its probability of being sampled says (Horvitz and Thompson, 1952).
+
+use memscope_ebpf::live::{BlockKind, LiveBlock};
+use memscope_ebpf::sample::sampled_size;
+
+use crate::database::error::DatabaseError;
+use crate::database::session::Session;
+use crate::report::model::Estimate;
+
+/// The estimate of a session's blocks; `None` when it records every block.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn of(session: &Session, blocks: impl Iterator<Item = LiveBlock>) -> Result<Option<Estimate>, DatabaseError> {
+    let mean = session.control()?.sample_bytes;
+    if mean == 0 {
+        return Ok(None);
+    }
+    // Blocks from before the budget brought sampling on were recorded for sure.
+    let exact_until_ms = match session.file.limits.sample_bytes {
+        Some(_) => 0,
+        None => session.state()?.over_budget_at_ns / 1_000_000,
+    };
+    let mut sum = Sum::default();
+    for block in blocks {
+        let fields = block.unpack();
+        // Regions are never sampled.
+        let probability = if fields.kind == BlockKind::Region || fields.born_ms < exact_until_ms {
+            1.0
+        } else {
+            probability(fields.size, mean)
+        };
+        sum.add(fields.size, probability);
+    }
+    Ok(Some(sum.estimate(mean)))
+}
+
+/// The probability with which a block of this size is recorded. Exact for small sizes too, where 1 − e^(−x) would cancel.
+fn probability(size: u64, mean: u64) -> f64 {
+    -(-(sampled_size(size) as f64) / mean as f64).exp_m1()
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    blocks: f64,
+    bytes: f64,
+    variance: f64,
+}
+
+impl Sum {
+    fn add(&mut self, size: u64, probability: f64) {
+        let size = size as f64;
+        self.blocks += 1.0 / probability;
+        self.bytes += size / probability;
+        self.variance += size * size * (1.0 - probability) / (probability * probability);
+    }
+
+    /// The bound is 1.96 standard deviations, and that of a normal distribution: fair from some twenty samples on.
+    fn estimate(self, sample_bytes: u64) -> Estimate {
+        Estimate {
+            sample_bytes,
+            blocks: self.blocks,
+            bytes: self.bytes,
+            bytes_error: 1.96 * self.variance.sqrt(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memscope_ebpf::sample::distance;
+
+    use super::*;
+
+    const MEAN: u64 = 64 << 10;
+
+    /// Samples `blocks` blocks as the programs do, and estimates them.
+    fn sampled(seed: u32, blocks: u32, size: impl Fn(u32) -> u64) -> Estimate {
+        let mut random = seed;
+        let mut draw = || {
+            // xorshift32 (Marsaglia 2003).
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            distance(random, MEAN)
+        };
+        let (mut sum, mut until) = (Sum::default(), draw());
+        for size in (0..blocks).map(size) {
+            if until <= size {
+                sum.add(size, probability(size, MEAN));
+                until = draw();
+            } else {
+                until -= size;
+            }
+        }
+        sum.estimate(MEAN)
+    }
+
+    #[test]
+    fn estimates_are_unbiased_and_their_bounds_hold() {
+        let size = |n: u32| u64::from(16 + n % 4096) + if n.is_multiple_of(100) { 200_000 } else { 0 };
+        const BLOCKS: u32 = 20_000;
+        let bytes: u64 = (0..BLOCKS).map(size).sum();
+        let (mut sum, mut blocks, mut within) = (0.0, 0.0, 0);
+        const RUNS: u32 = 400;
+        for seed in 1..=RUNS {
+            let estimate = sampled(seed.wrapping_mul(0x9e37_79b9), BLOCKS, size);
+            sum += estimate.bytes;
+            blocks += estimate.blocks;
+            within += u32::from((estimate.bytes - bytes as f64).abs() <= estimate.bytes_error);
+        }
+        let mean = sum / f64::from(RUNS) / bytes as f64;
+        assert!((mean - 1.0).abs() < 0.01, "bytes {mean}");
+        let mean = blocks / f64::from(RUNS) / f64::from(BLOCKS);
+        assert!((mean - 1.0).abs() < 0.05, "blocks {mean}");
+        assert!(within >= RUNS * 90 / 100, "{within} of {RUNS} within the bound");
+    }
+
+    #[test]
+    fn a_block_recorded_for_sure_adds_no_error() {
+        let mut sum = Sum::default();
+        sum.add(100, 1.0);
+        let estimate = sum.estimate(MEAN);
+        assert_eq!(
+            (estimate.blocks, estimate.bytes, estimate.bytes_error),
+            (1.0, 100.0, 0.0)
+        );
+    }
+}

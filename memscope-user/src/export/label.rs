@@ -1,0 +1,28 @@
+//! How a frame and a stack are named where all there is is one line of text.
+
+use crate::report::Escaped;
+use crate::report::model::{Frame, Stack};
+
+/// A frame: its function, else its module and offset as the text report has them.
+pub(super) fn frame(frame: &Frame) -> String {
+    match (&frame.function, frame.module.as_str()) {
+        (Some(function), _) => Escaped(function).to_string(),
+        (None, "") => format!("[unknown] + {:#x}", frame.offset),
+        (None, module) if module.starts_with('[') => format!("{} + {:#x}", Escaped(module), frame.offset),
+        (None, module) => format!("[{}] + {:#x}", Escaped(module), frame.offset),
+    }
+}
+
+/// Why a stack has less than all its frames, as a frame of its own: what is missing must not look like the thread's start.
+/// `None` for a whole stack.
+pub(super) fn missing(stack: &Stack) -> Option<String> {
+    (!stack.complete()).then(|| format!("[stack ends here: {}]", stack.end.text()))
+}
+
+/// A stack's frames, outermost first; never empty.
+pub(super) fn outermost_first(stack: &Stack) -> impl Iterator<Item = String> + '_ {
+    let whole = stack.complete() && stack.frames.is_empty();
+    let nothing = whole.then(|| "[no frames]".to_owned());
+    let named = stack.frames.iter().rev().map(|each| frame(each));
+    missing(stack).into_iter().chain(nothing).chain(named)
+}

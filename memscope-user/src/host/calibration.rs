@@ -1,0 +1,213 @@
+//! What a traced pair costs on this host: measured once on a child of our own, kept until the next boot.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use memscope_ebpf::limits::map;
+use memscope_ebpf::state::Control;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::sacrifice::Sacrifice;
+use crate::allocator::discovery::Wanted;
+use crate::collection::error::CollectionError;
+use crate::collection::survey::survey;
+use crate::database::error::DatabaseError;
+use crate::database::kernel_map::KernelMap;
+use crate::database::paths::Roots;
+use crate::database::{folder, load};
+use crate::probe::attach;
+use crate::target::identity::Pid;
+use crate::target::process::Target;
+
+/// Why it could not be measured.
+#[derive(Debug, Error)]
+pub enum CalibrationError {
+    /// The child.
+    #[error("cannot measure what a probe costs here: the child to try it on: {source}")]
+    Child {
+        /// Why.
+        source: io::Error,
+    },
+    /// The child runs on an allocator that we do not know.
+    #[error("cannot measure what a probe costs here: memscope's own malloc cannot be probed")]
+    NoAllocator,
+    /// As on any target.
+    #[error(transparent)]
+    Collection(Box<CollectionError>),
+}
+
+impl From<CollectionError> for CalibrationError {
+    fn from(error: CollectionError) -> Self {
+        Self::Collection(Box::new(error))
+    }
+}
+
+impl From<DatabaseError> for CalibrationError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Collection(Box::new(error.into()))
+    }
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    version: String,
+    kernel: String,
+    /// Nanoseconds of CPU time that probes add to a malloc+free pair whose stack is not followed.
+    pub pair_ns: f64,
+}
+
+/// A frame's share of what a pair costs whose stack is not followed (`cargo xtask bench`: 22 ns of 2600).
+const FRAME_SHARE: f64 = 0.009;
+/// Probes a pair hits: at the call, at its return, at the free.
+const HITS_A_PAIR: f64 = 3.0;
+/// How long the child runs for one figure.
+const RUN_MS: u32 = 20;
+
+impl Calibration {
+    /// The one of this boot; measured if it has not been.
+    ///
+    /// # Errors
+    /// The child cannot be started or probed.
+    pub fn of_this_host(roots: &Roots) -> Result<Self, CalibrationError> {
+        match Self::kept(roots) {
+            Some(kept) => Ok(kept),
+            None => {
+                let measured = Self::measure()?;
+                if let Ok(text) = serde_json::to_vec(&measured) {
+                    // What cannot be kept is measured again.
+                    let _ = folder::replace_file(&file(roots), &text);
+                }
+                Ok(measured)
+            }
+        }
+    }
+
+    /// The one that was measured since the last boot by this version under this kernel.
+    #[must_use]
+    pub fn kept(roots: &Roots) -> Option<Self> {
+        let kept: Self = serde_json::from_slice(&std::fs::read(file(roots)).ok()?).ok()?;
+        let fits = kept.version == env!("CARGO_PKG_VERSION") && kept.kernel == kernel();
+        (fits && kept.pair_ns.is_finite() && kept.pair_ns > 0.0).then_some(kept)
+    }
+
+    /// CPU nanoseconds that so many probe hits cost, with stacks of so many frames on average.
+    #[must_use]
+    pub fn cost_ns(&self, hits: f64, frames: f64) -> f64 {
+        self.pair_ns * (1.0 + FRAME_SHARE * frames) * hits / HITS_A_PAIR
+    }
+
+    /// Pairs a second whose cost is this many percent of one CPU.
+    #[must_use]
+    pub fn pairs_per_second(&self, percent: u32) -> u64 {
+        let pair = self.pair_ns * (1.0 + FRAME_SHARE * TYPICAL_FRAMES);
+        ((f64::from(percent) * 1e7 / pair) as u64).max(1)
+    }
+
+    fn measure() -> Result<Self, CalibrationError> {
+        let child_failed = |source| CalibrationError::Child { source };
+        let mut child = Sacrifice::start(false)?;
+        child.pair_ns(RUN_MS).map_err(child_failed)?;
+        let untraced = child.pair_ns(RUN_MS).map_err(child_failed)?;
+        let probes = probe(child.pid())?;
+        child.pair_ns(RUN_MS / 4).map_err(child_failed)?;
+        let traced = child.pair_ns(RUN_MS).map_err(child_failed)?;
+        drop(child);
+        drop(probes);
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: kernel(),
+            pair_ns: (traced - untraced).max(1.0),
+        })
+    }
+}
+
+/// Frames of a stack where none has been seen yet.
+const TYPICAL_FRAMES: f64 = 10.0;
+
+/// Attaches the real programs to malloc and free of a child of ours, with maps of their own that nobody else sees. They go
+/// with what is returned.
+///
+/// # Errors
+/// As on any target.
+pub fn probe(pid: u32) -> Result<aya::Ebpf, CalibrationError> {
+    let target = Target::of_pid(Pid(pid)).map_err(CollectionError::from)?;
+    let survey = survey(&target, Wanted::default())?;
+    let mut object = load::object_alone()?;
+    let named = |name: &str| survey.calls.iter().position(|call| call.function == name);
+    let (Some(malloc), Some(free)) = (named("malloc"), named("free").or_else(|| named("cfree"))) else {
+        return Err(CalibrationError::NoAllocator);
+    };
+    let control = Control {
+        tgid: pid,
+        collecting: 1,
+        ..Control::default()
+    };
+    let map: KernelMap<u32, Control> = load::map_of(&object, map::CONTROL)?;
+    map.update(0, &control)
+        .map_err(DatabaseError::map("write", map::CONTROL))?;
+    let thread = NonZeroU32::new(pid).ok_or(CalibrationError::NoAllocator)?;
+    for index in [malloc, free] {
+        attach::attach_alone(
+            &mut object,
+            thread.get(),
+            &survey.calls[index],
+            &survey.module_paths[index],
+        )
+        .map_err(CollectionError::from)?;
+    }
+    Ok(object)
+}
+
+/// Kept beside the sessions, whose folder a reboot empties.
+fn file(roots: &Roots) -> PathBuf {
+    roots.run.join("calibration.json")
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calibration(pair_ns: f64) -> Calibration {
+        Calibration {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: kernel(),
+            pair_ns,
+        }
+    }
+
+    #[test]
+    fn cost_grows_with_hits_and_frames() {
+        let calibration = calibration(3000.0);
+        assert_eq!(calibration.cost_ns(3.0, 0.0), 3000.0);
+        assert_eq!(calibration.cost_ns(30.0, 100.0).round(), 57_000.0);
+        // 5 % of a second is 50 ms; a pair with ten frames is 3270 ns.
+        assert_eq!(calibration.pairs_per_second(5), 15_290);
+        assert_eq!(calibration.pairs_per_second(0), 1);
+    }
+
+    #[test]
+    fn only_a_calibration_of_this_kernel_and_version_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let roots = Roots {
+            bpf: folder.path().join("bpf"),
+            run: folder.path().to_owned(),
+        };
+        let keep = |calibration: &Calibration| {
+            std::fs::write(file(&roots), serde_json::to_vec(calibration).unwrap()).unwrap();
+            Calibration::kept(&roots)
+        };
+        assert_eq!(Calibration::kept(&roots), None);
+        assert_eq!(keep(&calibration(2500.0)), Some(calibration(2500.0)));
+        let mut other = calibration(2500.0);
+        other.kernel.push('x');
+        assert_eq!(keep(&other), None);
+        assert_eq!(keep(&calibration(-1.0)), None);
+    }
+}

@@ -1,0 +1,288 @@
+//! Call frame information of one image: from a frame's registers to its caller's. The bytes are the target's: hostile.
+
+use gimli::{
+    BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, Expression,
+    FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindExpression,
+    UnwindSection, Value,
+};
+use memscope_ebpf::site::StackEnd;
+
+use super::registers::{RBP, RIP, RSP, Registers};
+use super::walk::WalkEnd;
+use crate::target::address::{ElfAddress, RuntimeAddress};
+use crate::target::elf::ElfImage;
+use crate::target::memory::TargetMemory;
+use crate::unwind::image::{CodeImage, FrameSection};
+
+type Bytes<'data> = EndianSlice<'data, LittleEndian>;
+
+/// Operations of one expression; compilers and hand-written code use some twenty.
+const MAX_OPERATIONS: u32 = 1000;
+
+const ENCODING: gimli::Encoding = gimli::Encoding {
+    address_size: 8,
+    format: gimli::Format::Dwarf32,
+    version: 4,
+};
+
+/// A section's bytes and its address in the image.
+struct Piece {
+    address: u64,
+    bytes: Vec<u8>,
+}
+
+/// The sections of one image that unwinding reads.
+#[derive(Default)]
+pub struct FrameInfo {
+    eh_frame: Option<Piece>,
+    eh_frame_header: Option<Piece>,
+    debug_frame: Option<Piece>,
+    text: u64,
+    got: u64,
+}
+
+/// A caller.
+pub struct Caller {
+    /// Its registers.
+    pub registers: Registers,
+    /// The frame left was a signal's: the program counter is the interrupted instruction, not a return address.
+    pub by_signal: bool,
+}
+
+/// What a rule may look at.
+struct Frame<'a> {
+    registers: &'a Registers,
+    memory: &'a dyn TargetMemory,
+    bias: u64,
+}
+
+impl FrameInfo {
+    /// Of an image. One whose sections cannot be read has none.
+    pub fn of_image(image: &ElfImage) -> Self {
+        let piece = |name: &str| {
+            let section = image.section(name).filter(|section| !section.absent)?;
+            let bytes = image.section_bytes(section).ok().filter(|bytes| !bytes.is_empty())?;
+            Some(Piece {
+                address: section.address.0,
+                bytes,
+            })
+        };
+        let address = |name: &str| image.section(name).map_or(0, |section| section.address.0);
+        Self {
+            eh_frame: piece(".eh_frame"),
+            eh_frame_header: piece(".eh_frame_hdr"),
+            debug_frame: piece(".debug_frame"),
+            text: address(".text"),
+            got: address(".got"),
+        }
+    }
+
+    /// Of an image without section headers, from the bytes of its whole file.
+    pub fn of_file(bytes: &[u8]) -> Self {
+        let Ok(image) = CodeImage::parse(bytes) else {
+            return Self::default();
+        };
+        let piece = |section: FrameSection<'_>| Piece {
+            address: section.address,
+            bytes: section.bytes.into_owned(),
+        };
+        Self {
+            eh_frame: image.eh_frame.map(piece),
+            eh_frame_header: None,
+            debug_frame: image.debug_frame.map(piece),
+            text: image.text,
+            got: image.got,
+        }
+    }
+
+    /// It says nothing about any code.
+    pub fn is_empty(&self) -> bool {
+        self.eh_frame.is_none() && self.debug_frame.is_none()
+    }
+
+    /// The caller of the frame with these registers, whose code is at `code`. `None`: nothing is said about that code.
+    pub fn caller(
+        &self,
+        registers: &Registers,
+        code: ElfAddress,
+        bias: u64,
+        memory: &dyn TargetMemory,
+    ) -> Result<Option<Caller>, WalkEnd> {
+        let frame = Frame {
+            registers,
+            memory,
+            bias,
+        };
+        if let Some(piece) = &self.eh_frame {
+            let mut section = EhFrame::new(&piece.bytes, LittleEndian);
+            section.set_address_size(8);
+            let bases = BaseAddresses::default()
+                .set_eh_frame(piece.address)
+                .set_text(self.text)
+                .set_got(self.got);
+            if let Some(entry) = self.find_in_eh_frame(&section, &bases, code) {
+                return frame.caller(&section, &bases, &entry, code).map(Some);
+            }
+        }
+        if let Some(piece) = &self.debug_frame {
+            let mut section = DebugFrame::new(&piece.bytes, LittleEndian);
+            section.set_address_size(8);
+            let bases = BaseAddresses::default();
+            if let Ok(entry) = section.fde_for_address(&bases, code.0, DebugFrame::cie_from_offset) {
+                return frame.caller(&section, &bases, &entry, code).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// By the linker's sorted table, or else one entry after the other.
+    fn find_in_eh_frame<'data>(
+        &'data self,
+        section: &EhFrame<Bytes<'data>>,
+        bases: &BaseAddresses,
+        code: ElfAddress,
+    ) -> Option<FrameDescriptionEntry<Bytes<'data>>> {
+        if let Some(header) = &self.eh_frame_header {
+            let bases = bases.clone().set_eh_frame_hdr(header.address);
+            let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok();
+            if let Some(table) = parsed.as_ref().and_then(gimli::ParsedEhFrameHdr::table)
+                && let Ok(entry) = table.fde_for_address(section, &bases, code.0, EhFrame::cie_from_offset)
+            {
+                return Some(entry);
+            }
+        }
+        section.fde_for_address(bases, code.0, EhFrame::cie_from_offset).ok()
+    }
+}
+
+impl Frame<'_> {
+    fn caller<'data, S>(
+        &self,
+        section: &S,
+        bases: &BaseAddresses,
+        entry: &FrameDescriptionEntry<Bytes<'data>>,
+        code: ElfAddress,
+    ) -> Result<Caller, WalkEnd>
+    where
+        S: UnwindSection<Bytes<'data>>,
+    {
+        let mut context = UnwindContext::new();
+        let row = entry
+            .unwind_info_for_address(section, bases, &mut context, code.0)
+            .map_err(|_| UNSUPPORTED)?;
+        let cfa = match row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => {
+                self.register(*register)?.wrapping_add(offset.cast_unsigned())
+            }
+            CfaRule::Expression(expression) => self.evaluate(section, expression, None)?,
+        };
+        let return_address = match row.register(Register(RIP)) {
+            // The compiler's way to say that nobody called this: `_start`, `clone3`.
+            Some(RegisterRule::Undefined) => return Err(WalkEnd::Stack(StackEnd::Outermost)),
+            rule => self.recover(section, rule, RIP, cfa)?.ok_or(UNSUPPORTED)?,
+        };
+        let by_signal = entry.is_signal_trampoline();
+        let stack_pointer = match row.register(Register(RSP)) {
+            None | Some(RegisterRule::SameValue) => cfa,
+            rule => self.recover(section, rule, RSP, cfa)?.ok_or(UNSUPPORTED)?,
+        };
+        let mut registers = Registers::new(return_address, stack_pointer);
+        for number in (0..RIP).filter(|number| *number != RSP) {
+            let value = self.recover(section, row.register(Register(number)), number, cfa)?;
+            registers.set(number, value);
+        }
+        Ok(Caller { registers, by_signal })
+    }
+
+    /// The caller's value of a register; `None` when it is lost.
+    fn recover<'data, S>(
+        &self,
+        section: &S,
+        rule: Option<RegisterRule<usize>>,
+        number: u16,
+        cfa: u64,
+    ) -> Result<Option<u64>, WalkEnd>
+    where
+        S: UnwindSection<Bytes<'data>>,
+    {
+        let at = |offset: i64| cfa.wrapping_add(offset.cast_unsigned());
+        Ok(match rule {
+            // What a function does not speak of it leaves alone, if the ABI makes it preserve it.
+            None if is_preserved(number) => self.registers.get(number),
+            Some(RegisterRule::SameValue) => self.registers.get(number),
+            Some(RegisterRule::Offset(offset)) => Some(self.word(at(offset))?),
+            Some(RegisterRule::ValOffset(offset)) => Some(at(offset)),
+            Some(RegisterRule::Register(other)) => self.registers.get(other.0),
+            Some(RegisterRule::Expression(expression)) => {
+                let address = self.evaluate(section, &expression, Some(cfa))?;
+                Some(self.word(address)?)
+            }
+            Some(RegisterRule::ValExpression(expression)) => Some(self.evaluate(section, &expression, Some(cfa))?),
+            Some(RegisterRule::Constant(value)) => Some(value),
+            _ => None,
+        })
+    }
+
+    fn register(&self, register: Register) -> Result<u64, WalkEnd> {
+        self.registers.get(register.0).ok_or(if register.0 == RBP {
+            WalkEnd::RbpUnknown
+        } else {
+            UNSUPPORTED
+        })
+    }
+
+    fn word(&self, address: u64) -> Result<u64, WalkEnd> {
+        self.memory
+            .read_word(RuntimeAddress(address))
+            .map_err(|_| WalkEnd::Stack(StackEnd::Unreadable))
+    }
+
+    fn evaluate<'data, S>(
+        &self,
+        section: &S,
+        expression: &UnwindExpression<usize>,
+        initial: Option<u64>,
+    ) -> Result<u64, WalkEnd>
+    where
+        S: UnwindSection<Bytes<'data>>,
+    {
+        let expression: Expression<Bytes<'data>> = expression.get(section).map_err(|_| UNSUPPORTED)?;
+        let mut evaluation = expression.evaluation(ENCODING);
+        evaluation.set_max_iterations(MAX_OPERATIONS);
+        if let Some(initial) = initial {
+            evaluation.set_initial_value(initial);
+        }
+        let mut state = evaluation.evaluate();
+        loop {
+            state = match state.map_err(|_| UNSUPPORTED)? {
+                EvaluationResult::Complete => break,
+                EvaluationResult::RequiresRegister { register, .. } => {
+                    evaluation.resume_with_register(Value::Generic(self.register(register)?))
+                }
+                EvaluationResult::RequiresMemory { address, size, .. } => {
+                    let mut word = [0; 8];
+                    let part = word.get_mut(..usize::from(size)).ok_or(UNSUPPORTED)?;
+                    self.memory
+                        .read_into(RuntimeAddress(address), part)
+                        .map_err(|_| WalkEnd::Stack(StackEnd::Unreadable))?;
+                    evaluation.resume_with_memory(Value::Generic(u64::from_le_bytes(word)))
+                }
+                EvaluationResult::RequiresRelocatedAddress(address) => {
+                    evaluation.resume_with_relocated_address(address.wrapping_add(self.bias))
+                }
+                _ => return Err(UNSUPPORTED),
+            };
+        }
+        match evaluation.as_result().first().map(|piece| &piece.location) {
+            Some(Location::Address { address }) => Ok(*address),
+            _ => Err(UNSUPPORTED),
+        }
+    }
+}
+
+const UNSUPPORTED: WalkEnd = WalkEnd::Stack(StackEnd::UnsupportedRule);
+
+/// rbx, rbp, r12 to r15.
+const fn is_preserved(number: u16) -> bool {
+    matches!(number, 3 | RBP | 12..=15)
+}

@@ -1,0 +1,34 @@
+//! Waits until the kernel has taken the breakpoints of removed probes out of a target's text.
+
+use std::time::{Duration, Instant};
+
+use super::plan::PlannedCall;
+use crate::target::address::RuntimeAddress;
+use crate::target::identity::Pid;
+use crate::target::memory::{ProcessMemory, TargetMemory};
+
+/// The byte the kernel puts at a probe site (`UPROBE_SWBP_INSN`, arch/x86/include/asm/uprobes.h).
+const BREAKPOINT: u8 = 0xcc;
+/// How long the kernel is given. It takes some tens of milliseconds; a breakpoint that stays is another tracer's.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Returns when no breakpoint is left at these calls' sites, or the target has ended, or the patience has.
+pub fn wait(pid: Pid, calls: &[PlannedCall]) {
+    let Ok(memory) = ProcessMemory::open(pid) else { return };
+    let end = Instant::now() + PATIENCE;
+    let mut sites: Vec<RuntimeAddress> = calls.iter().map(site).collect();
+    while !sites.is_empty() && Instant::now() < end {
+        sites.retain(|site| {
+            let mut byte = [0];
+            memory.read_into(*site, &mut byte).is_ok() && byte == [BREAKPOINT]
+        });
+        if !sites.is_empty() {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+fn site(call: &PlannedCall) -> RuntimeAddress {
+    RuntimeAddress(call.entry.0.wrapping_add(u64::from(call.site.offset)))
+}

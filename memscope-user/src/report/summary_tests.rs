@@ -1,0 +1,258 @@
+//! Golden output of `report`, and its JSON against the published schema.
+
+use std::collections::BTreeMap;
+
+use super::model::{CollectionState, Gap, SiteId};
+use super::samples::{self, AT, site_stack, sites_report};
+use super::sites::{Amount, BIRTH_BINS, SiteFigures};
+use super::summary::{FirstMemory, Grouping, Memory, Previous, Selection, SiteOrder, Summary};
+use super::{summary_json, summary_text};
+use crate::verdict::{Verdict, judge_database};
+
+const WINDOW_MS: u64 = 320_000;
+
+fn site(id: u64, function: &str, births: impl Fn(usize) -> u64, size: u64, freed: u64) -> SiteFigures {
+    let mut site = SiteFigures::empty(SiteId(id), site_stack(function));
+    for (index, bin) in site.births.iter_mut().enumerate() {
+        bin.add(births(index), births(index) * size);
+        site.live.add(births(index), births(index) * size);
+    }
+    site.freed.add(freed, freed * size);
+    site.allocated
+        .add(site.live.blocks + freed, (site.live.blocks + freed) * size);
+    let age = |index: usize| (BIRTH_BINS - index) as u64 * WINDOW_MS / BIRTH_BINS as u64 - 1;
+    site.oldest_ms = (0..BIRTH_BINS).find(|index| births(*index) > 0).map(age);
+    site.youngest_ms = (0..BIRTH_BINS).rfind(|index| births(*index) > 0).map(age);
+    site
+}
+
+/// One site of each verdict.
+fn summary() -> Summary {
+    let mut report = sites_report(WINDOW_MS);
+    report.sites = vec![
+        site(0x0123_4567_c120_29d8, "servGetMem", |_| 100, 2048, 0),
+        site(0x20, "lru_insert", |bin| if bin < 20 { 50 } else { 0 }, 256, 10),
+        site(0x30, "load_tables", |bin| if bin == 0 { 500 } else { 0 }, 64, 0),
+        site(0x40, "handle_request", |bin| if bin == 31 { 3 } else { 0 }, 512, 90_000),
+        site(0x50, "open_session", |bin| u64::from(bin % 8 == 0), 8192, 1),
+    ];
+    report.events = BTreeMap::from([("allocated", 1_234_567), ("free_unknown", 42), ("freed", 90_011)]);
+    let judged = judge_database(&report, &());
+    let live = |blocks, bytes| Amount { blocks, bytes };
+    Summary {
+        judged,
+        memory: Memory {
+            resident: Some(512 << 20),
+            first: Some(FirstMemory {
+                resident: 504 << 20,
+                tracked: 0,
+                seconds_ago: 320,
+            }),
+        },
+        previous: Some(Previous {
+            seconds_ago: 60,
+            live: BTreeMap::from([
+                (SiteId(0x0123_4567_c120_29d8), live(1200, 1200 * 2048)),
+                (SiteId(0x20), live(1000, 1000 * 256)),
+            ]),
+            complete: true,
+        }),
+        allocators: BTreeMap::from([("glibc".to_owned(), 22)]),
+        span: None,
+        report,
+    }
+}
+
+fn text(summary: &Summary, selection: &Selection) -> String {
+    let mut out = Vec::new();
+    summary_text::write(&mut out, summary, selection, AT).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_report_reads_from_what_is_not_seen_to_the_next_command() {
+    assert_eq!(
+        text(&summary(), &Selection::default()),
+        include_str!("summary_golden.txt")
+    );
+}
+
+#[test]
+fn a_clean_database_says_so_and_a_lossy_or_young_one_does_not() {
+    let mut clean = summary();
+    clean.report.sites.retain(|site| [0x30, 0x40].contains(&site.id.0));
+    clean.judged = judge_database(&clean.report, &());
+    let shown = text(&clean, &Selection::default());
+    assert!(
+        shown.contains("SUMMARY: process 1234 gateway: no suspected leaks; "),
+        "{shown}"
+    );
+    assert!(!shown.contains("INCONCLUSIVE") && !shown.contains("next:"), "{shown}");
+    let mut lossy = clean.clone();
+    lossy.report.losses.insert("live_full", 7);
+    lossy.judged = judge_database(&lossy.report, &());
+    let shown = text(&lossy, &Selection::default());
+    assert!(shown.contains("LOSSY"), "{shown}");
+    assert!(
+        shown.contains("  note       7 blocks not recorded: the live map is full\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("INCONCLUSIVE: lossy: 7 blocks not recorded: the live map is full\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("SUMMARY: process 1234 gateway: INCONCLUSIVE"), "{shown}");
+    let mut young = clean;
+    young.report.window.start = young.report.window.end - 10_000;
+    young.judged = judge_database(&young.report, &());
+    assert!(
+        text(&young, &Selection::default())
+            .contains("INCONCLUSIVE: too young: 10 s of collection, 50 s more are needed")
+    );
+}
+
+#[test]
+fn a_collection_that_has_ended_or_was_stopped_is_told() {
+    let mut ended = summary();
+    ended.report.collection.state = CollectionState::Exited;
+    ended.report.gaps = vec![Gap {
+        lasted_ms: 1500,
+        ended_ms_ago: 30_000,
+    }];
+    ended.memory.resident = None;
+    let shown = text(&ended, &Selection::default());
+    assert!(shown.contains("note       the target has exited"), "{shown}");
+    assert!(
+        shown.contains("note       collection was stopped for 2 s until 30 s ago"),
+        "{shown}"
+    );
+    assert!(shown.contains("RSS not known; tracked "), "{shown}");
+}
+
+#[test]
+fn names_from_the_target_cannot_break_a_line() {
+    let mut evil = summary();
+    evil.report.target.comm = "x\nSUMMARY: clean\x1b[2J".into();
+    evil.report.sites[1].stack = site_stack("f\n0x0 LEAKING");
+    let shown = text(&evil, &Selection::default());
+    assert_eq!(
+        shown.lines().filter(|line| line.starts_with("SUMMARY")).count(),
+        1,
+        "{shown}"
+    );
+    assert!(!shown.contains('\x1b') && shown.contains("f\\n0x0 LEAKING"), "{shown}");
+}
+
+#[test]
+fn sites_are_selected_ordered_and_put_together() {
+    let summary = summary();
+    let ids =
+        |selection: &Selection| -> Vec<u64> { summary.rows(selection).iter().map(|row| row.figures.id.0).collect() };
+    let by = |order| Selection {
+        order,
+        ..Selection::default()
+    };
+    assert_eq!(ids(&by(SiteOrder::Growth))[0], 0x0123_4567_c120_29d8);
+    assert_eq!(ids(&by(SiteOrder::Blocks))[1], 0x20);
+    assert_eq!(ids(&by(SiteOrder::Bytes)).last(), Some(&0x40));
+    let only = Selection {
+        verdicts: vec![Verdict::Startup],
+        ..Selection::default()
+    };
+    assert_eq!(ids(&only), [0x30]);
+    let one = Selection {
+        site: Some(SiteId(0x40)),
+        ..Selection::default()
+    };
+    let shown = text(&summary, &one);
+    assert!(
+        shown.contains("because") && shown.contains("handle_request + 0x24") && !shown.contains("lru_insert"),
+        "{shown}"
+    );
+    let top = Selection {
+        top: Some(0),
+        ..Selection::default()
+    };
+    assert!(text(&summary, &top).contains("  … and 1 more LEAKING\n"));
+    let groups = Selection {
+        grouping: Grouping::Module,
+        ..Selection::default()
+    };
+    let [group] = summary.groups(&groups).try_into().unwrap();
+    assert_eq!(
+        (group.name.as_str(), group.sites, group.verdict),
+        ("gateway", 5, Verdict::Leaking)
+    );
+    assert_eq!(
+        summary
+            .groups(&Selection {
+                grouping: Grouping::Function,
+                ..Selection::default()
+            })
+            .len(),
+        5
+    );
+    assert!(text(&summary, &groups).contains("LEAKING    6.6 MiB in 4,707 blocks, 5 sites, 1.2 MiB/min  gateway\n"));
+}
+
+fn document(summaries: &[Summary], selection: &Selection) -> serde_json::Value {
+    let mut out = Vec::new();
+    summary_json::write_document(&mut out, summaries, selection).unwrap();
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn every_document_is_what_the_published_schema_says() {
+    let schema: serde_json::Value = serde_json::from_str(summary_json::SCHEMA).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let valid = |document: &serde_json::Value| {
+        let errors: Vec<String> = validator.iter_errors(document).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{document:#}");
+    };
+    let mut lossy = summary();
+    lossy.report.losses.insert("live_full", 3);
+    lossy.report.sites.push(SiteFigures::empty(
+        SiteId(0),
+        samples::stack(Vec::new(), memscope_ebpf::site::StackEnd::NotRecorded),
+    ));
+    lossy.judged = judge_database(&lossy.report, &());
+    lossy.memory = Memory::default();
+    lossy.previous = None;
+    lossy.span = Some("only blocks born since mark x".into());
+    for grouping in [Grouping::Site, Grouping::Function, Grouping::Module] {
+        let selection = Selection {
+            grouping,
+            ..Selection::default()
+        };
+        valid(&document(&[], &selection));
+        valid(&document(&[summary(), lossy.clone()], &selection));
+    }
+    let mut broken = document(&[summary()], &Selection::default());
+    broken["databases"][0]["sites"][0]["verdict"] = "GUILTY".into();
+    assert!(!validator.is_valid(&broken));
+    let mut broken = document(&[summary()], &Selection::default());
+    broken["databases"][0]["sites"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("live");
+    assert!(!validator.is_valid(&broken));
+}
+
+#[test]
+fn lines_are_one_report_and_its_sites() {
+    let mut out = Vec::new();
+    summary_json::write_lines(&mut out, &summary(), &Selection::default()).unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(out)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(
+        (&lines[0]["type"], &lines[0]["overall"]),
+        (&"report".into(), &"suspects".into())
+    );
+    assert_eq!((&lines[1]["type"], &lines[1]["pid"]), (&"site".into(), &1234.into()));
+    assert_eq!(lines[1]["frames"][1]["function"], "servGetMem");
+    assert_eq!(lines[1]["change"]["blocks"], 2000);
+}

@@ -1,0 +1,30 @@
+//! Verdicts: from a site's figures to what it is — a leak, a cache, start-up state, churn — with the evidence.
+//!
+//! Pure: values in, values out. What is judged is the birth-time histogram of the blocks alive at one moment, the site's
+//! totals, and, where `report` ran before, the same totals at earlier moments.
+//!
+//! The method (bytehound's case study made mechanical): of the blocks a leak makes, none is ever freed, so those alive
+//! were born at a steady rate over the whole window. What is freed sooner or later leaves fewer old blocks than young
+//! ones; what is bounded stops growing; what belongs to the start was born there. The rules are in [`rules`], every number
+//! in them in [`thresholds`] with its reason.
+//!
+//! What no observer can tell apart is not told apart: a store that fills at a constant rate and has released nothing yet
+//! behaves in every respect as a leak does until it first releases something. Such a site is called LEAKING, with
+//! "nothing was ever freed" among its evidence and its confidence held below [`thresholds::NEVER_FREED_CEILING`].
+
+mod births;
+mod confidence;
+mod database;
+mod judgement;
+mod past;
+pub mod rules;
+pub mod thresholds;
+
+#[cfg(test)]
+mod tests;
+
+pub use births::Births;
+pub use database::{Doubts, JudgedDatabase, Overall, judge_database};
+pub use judgement::{Evidence, Judgement, Need, Rate, Reason, Verdict};
+pub use past::{PastPoint, PastSites, Series};
+pub use rules::{SiteView, judge_site};

@@ -1,0 +1,185 @@
+//! Whole databases judged.
+
+use super::model::{FOREVER, Random, Stream};
+use crate::report::model::{CollectionState, Gap, SiteId};
+use crate::report::samples;
+use crate::report::sites::{SiteFigures, SitesReport};
+use crate::verdict::{Need, Overall, PastPoint, PastSites, Reason, Verdict, judge_database};
+
+const NOW: u64 = 120_000;
+
+fn report(streams: &[&Stream]) -> SitesReport {
+    let sites = streams
+        .iter()
+        .enumerate()
+        .map(|(index, stream)| figures(index as u64 + 1, stream));
+    SitesReport {
+        sites: sites.collect(),
+        ..samples::sites_report(NOW)
+    }
+}
+
+fn figures(id: u64, stream: &Stream) -> SiteFigures {
+    let now = stream.point(NOW);
+    let alive = || {
+        stream
+            .0
+            .iter()
+            .filter(|life| life.born <= NOW && life.died > NOW)
+            .map(|life| NOW - life.born)
+    };
+    let mut figures = SiteFigures::empty(SiteId(id), samples::site_stack("work"));
+    figures.allocated = now.allocated;
+    figures.live = now.live;
+    figures.freed.add(
+        now.allocated.blocks - now.live.blocks,
+        now.allocated.bytes - now.live.bytes,
+    );
+    figures.births = stream.births(NOW);
+    figures.oldest_ms = alive().max();
+    figures.youngest_ms = alive().min();
+    figures
+}
+
+fn leak(size: u64) -> Stream {
+    let mut stream = Stream::default();
+    (0..NOW).step_by(100).for_each(|at| stream.add(at, FOREVER, size));
+    stream
+}
+
+fn churn() -> Stream {
+    let mut stream = Stream::default();
+    Random::new(1)
+        .moments(10.0, 0, NOW)
+        .iter()
+        .for_each(|at| stream.add(*at, at + 20, 64));
+    stream
+}
+
+#[test]
+fn clean_is_said_only_of_a_database_that_saw_everything() {
+    let clean = report(&[&churn()]);
+    assert_eq!(judge_database(&clean, &()).overall, Overall::Clean);
+    let mut lossy = clean.clone();
+    lossy.losses.insert("live_full", 3);
+    let judged = judge_database(&lossy, &());
+    assert_eq!(judged.overall, Overall::Inconclusive);
+    assert_eq!(judged.against, ["lossy: 3 blocks not recorded: the live map is full"]);
+    for state in [
+        CollectionState::Stopped,
+        CollectionState::Exited,
+        CollectionState::Replaced,
+    ] {
+        let mut ended = clean.clone();
+        ended.collection.state = state;
+        assert!(matches!(judge_database(&ended, &()).overall, Overall::Inconclusive));
+    }
+    let mut young = clean.clone();
+    young.window.start = young.window.end - 30_000;
+    assert!(matches!(judge_database(&young, &()).overall, Overall::Inconclusive));
+    let mut noted = clean;
+    noted
+        .notes
+        .push("the thread that the probes were bound to has ended".into());
+    assert!(matches!(judge_database(&noted, &()).overall, Overall::Inconclusive));
+}
+
+#[test]
+fn a_leak_is_said_even_of_a_lossy_database() {
+    let mut lossy = report(&[&leak(64), &churn()]);
+    lossy.losses.insert("live_full", 100);
+    lossy.events.insert("allocated", 1000);
+    let judged = judge_database(&lossy, &());
+    assert_eq!(judged.overall, Overall::Suspects);
+    let whole = judge_database(&report(&[&leak(64)]), &());
+    assert!(judged.judgements[0].evidence.confidence < whole.judgements[0].evidence.confidence);
+}
+
+#[test]
+fn an_undecided_site_that_grows_keeps_a_database_from_being_clean() {
+    let mut slowing = Stream::default();
+    Random::new(5)
+        .moments(100.0, 0, 70_000)
+        .iter()
+        .for_each(|at| slowing.add(*at, FOREVER, 4096));
+    Random::new(6)
+        .moments(160.0, 70_000, NOW)
+        .iter()
+        .for_each(|at| slowing.add(*at, FOREVER, 4096));
+    let judged = judge_database(&report(&[&slowing]), &());
+    assert_eq!(
+        judged.judgements[0].verdict,
+        Verdict::Undecided,
+        "{:?}",
+        judged.judgements[0]
+    );
+    assert!(matches!(judged.overall, Overall::Inconclusive));
+}
+
+#[test]
+fn only_what_was_born_after_a_gap_is_judged() {
+    let mut gap = report(&[&leak(64)]);
+    gap.gaps = vec![Gap {
+        lasted_ms: 5000,
+        ended_ms_ago: 40_000,
+    }];
+    let judged = judge_database(&gap, &());
+    assert_eq!(judged.judgements[0].verdict, Verdict::Undecided);
+    assert!(matches!(judged.judgements[0].reason, Reason::Needs(Need::Time { .. })));
+    gap.gaps = vec![Gap {
+        lasted_ms: 5000,
+        ended_ms_ago: 100_000,
+    }];
+    assert_eq!(judge_database(&gap, &()).judgements[0].verdict, Verdict::Leaking);
+}
+
+struct Earlier(Vec<Stream>);
+
+impl PastSites for Earlier {
+    fn of(&self, site: SiteId) -> Vec<PastPoint> {
+        [20, 40, 60, 80, 100]
+            .map(|s| self.0[site.0 as usize - 1].point(s * 1000))
+            .to_vec()
+    }
+}
+
+#[test]
+fn the_vector_that_holds_leaked_items_is_not_the_leak() {
+    let mut vector = Stream::default();
+    for step in 0..24 {
+        if let Some(last) = vector.0.last_mut() {
+            last.died = step * 5000;
+        }
+        vector.add(step * 5000, FOREVER, 1000 * (step + 1));
+    }
+    let items = leak(48);
+    let both = Earlier(vec![vector.clone(), items.clone()]);
+    let judged = judge_database(&report(&[&vector, &items]), &both);
+    assert_eq!(judged.judgements[1].verdict, Verdict::Leaking);
+    assert_eq!(judged.judgements[0].verdict, Verdict::Undecided);
+    assert_eq!(
+        judged.judgements[0].reason,
+        Reason::Needs(Need::Contents { of: SiteId(2) })
+    );
+    // Alone it is itself what leaks.
+    let judged = judge_database(&report(&[&vector]), &Earlier(vec![vector.clone()]));
+    assert_eq!(judged.judgements[0].reason, Reason::GrowingContainer);
+    assert_eq!(judged.overall, Overall::Suspects);
+}
+
+#[test]
+fn a_span_that_ended_is_judged_once_it_has_settled() {
+    let mut ended = report(&[&leak(64), &churn()]);
+    // The 120 s pass for 5 s between two marks.
+    ended.window = ended.window.start..ended.window.start + 5_000;
+    for (settled, verdict) in [(500, Verdict::Undecided), (10_000, Verdict::Leaking)] {
+        ended.at_monotonic_ms = ended.window.end + settled;
+        for site in &mut ended.sites {
+            site.oldest_ms = site.oldest_ms.map(|_| settled + 5_000);
+            site.youngest_ms = site.youngest_ms.map(|_| settled);
+        }
+        let judged = judge_database(&ended, &());
+        assert_eq!(judged.judgements[0].verdict, verdict, "{:?}", judged.judgements[0]);
+        assert_ne!(judged.judgements[1].verdict, Verdict::Leaking);
+    }
+}

@@ -1,0 +1,131 @@
+//! Every number the rules use, with its reason.
+//!
+//! Times that are shares are shares of the judged window: from the first start of collection (or the end of the last gap,
+//! or the mark asked for) to the moment of reading.
+
+/// Below this many milliseconds of collection nothing is judged: the contract's minute (`print` warns below it too).
+pub const MIN_WINDOW_MS: u64 = 60_000;
+
+/// Milliseconds after the end of a span of marks from which what was born in it is judged, however short it was: what is
+/// freed with its request is freed by then.
+pub const SETTLED_MS: u64 = 10_000;
+
+/// Birth bins that must lie in the judged window: with fewer a quarter of it would be a bin or two.
+pub const MIN_BINS: usize = 12;
+
+/// Share of the window at its young end that is left out when survivors are counted: blocks of live requests would look
+/// like survivors (async-profiler drops the last tenth for the same reason).
+pub const YOUNG_TAIL: f64 = 0.125;
+
+/// Share at its old end that is left out: what was filled at the start is not growth.
+pub const OLD_HEAD: f64 = 0.0625;
+
+/// Parts the rest is divided into to see whether survivors are spread over it.
+pub const GROUPS: usize = 8;
+
+/// Of these, how many must hold survivors before growth counts as steady: one burst is not, six are.
+pub const MIN_GROUPS: usize = 5;
+
+/// Settled survivors a leak that frees nothing needs: with fewer, the chance that even births and slowing ones look alike
+/// is not small.
+pub const MIN_SURVIVORS: u64 = 16;
+
+/// Settled survivors a leak needs at a site that frees some of its blocks: old ones must be seen to stay.
+pub const MIN_SURVIVORS_AMONG_FREED: u64 = 32;
+
+/// Share of a site's blocks freed below which it counts as freeing nothing.
+pub const FREES_NOTHING: f64 = 0.01;
+
+/// Log likelihood ratio by which "survivors are born evenly" must beat "every block dies after an exponential life, as
+/// long as the share freed says": 3 is odds of 20 to 1.
+pub const MIN_LOG_ODDS: f64 = 3.0;
+
+/// At most this many survivors are taken as independent: beyond it a load that varies, not chance, is the error.
+pub const MAX_EFFECTIVE: f64 = 1000.0;
+
+/// Newer half against older half below which growth slows.
+pub const SLOWING: f64 = 0.8;
+
+/// The same, when chance is ruled out (see [`SLOWING_SURE_Z`]).
+pub const SLOWING_SURE: f64 = 0.9;
+
+/// Standard deviations that go with [`SLOWING`].
+pub const SLOWING_Z: f64 = -1.0;
+
+/// Standard deviations that go with [`SLOWING_SURE`].
+pub const SLOWING_SURE_Z: f64 = -3.0;
+
+/// Newer half against older half below which growth has flattened: what is left of it is less than half.
+pub const FLATTENED: f64 = 0.5;
+
+/// Standard deviations that go with [`FLATTENED`].
+pub const FLATTENED_Z: f64 = -2.0;
+
+/// Newer half against older half above which survivors at a site that also frees look like blocks that merely have not
+/// been freed yet.
+pub const RISING: f64 = 1.25;
+
+/// The same, above which older blocks are clearly being freed.
+pub const RISING_SURE: f64 = 4.0;
+
+/// Share of the window: when nothing alive is older, only young blocks live.
+pub const YOUNG_ONLY: f64 = 0.25;
+
+/// Share of the window: when nothing alive is younger, growth has ended.
+pub const EARLY_ONLY: f64 = 0.5;
+
+/// Blocks that must have been allocated for each one alive before "young only" is said: the set was replaced that often.
+pub const TURNOVERS: u64 = 3;
+
+/// Mean life, as a share of the window, from which a site that turns its blocks over is called a cache, not churn.
+pub const CACHE_LIFE: f64 = 0.05;
+
+/// Births that would have been expected in a stretch without any before it counts as an end: e^-5 is 1 in 150.
+pub const EXPECTED_IN_SILENCE: f64 = 5.0;
+
+/// The same for blocks born in the first quarter only, where a stretch three times as long is silent.
+pub const EXPECTED_AFTER_START: f64 = 3.0;
+
+/// A silence is an end when it is this many times as long as the longest one before it.
+pub const SILENCE_FACTOR: f64 = 2.0;
+
+/// Blocks alive of a site at an earlier report that a retention needs.
+pub const MIN_COHORT: u64 = 12;
+
+/// Share of these that must still be alive for a leak.
+pub const RETAINED: f64 = 0.95;
+
+/// Growth of the later part of the window against the earlier, by time, from which growth between reports is steady.
+pub const STEADY_GROWTH: f64 = 0.75;
+
+/// Growth of the later part against the earlier below which what is alive is bounded.
+pub const BOUNDED_GROWTH: f64 = 0.1;
+
+/// Share freed now against share freed at an earlier report, above which frees are catching up with old blocks: under a
+/// constant life the share freed grows with time, under a leak it stays.
+pub const FREES_CATCH_UP: f64 = 1.3;
+
+/// Blocks of a site at most, to be looked at as a container that grows by reallocation.
+pub const CONTAINER_BLOCKS: u64 = 4;
+
+/// Mean size of a container's blocks against those it replaced, from which it has grown.
+pub const CONTAINER_GREW: f64 = 1.5;
+
+/// Times a container must have grown between reports to be called a leak of its own.
+pub const CONTAINER_STEPS: usize = 3;
+
+/// Share of survivors that missed frees could explain, above which a leak is not said.
+pub const MAX_GHOSTS: f64 = 0.5;
+
+/// Most confidence a site gets that never freed a block: it may be a store that is still filling.
+pub const NEVER_FREED_CEILING: f64 = 0.9;
+
+/// Confidence below which a leak is not said.
+pub const MIN_CONFIDENCE: f64 = 0.3;
+
+/// Bytes alive from which an undecided site that grows keeps a database from being called clean.
+pub const MATERIAL_BYTES: u64 = 1 << 20;
+
+/// Share of allocations lost from which no clean bill is given (any loss is told; this many leave too much unseen) —
+/// zero: a lossy answer never reads as a clean one.
+pub const LOSSES_A_CLEAN_ANSWER_BEARS: u64 = 0;

@@ -1,0 +1,76 @@
+//! What a malloc+free pair costs, by depth of the stack and number of threads.
+
+use std::{collections::BTreeMap, process::Command};
+
+use anyhow::{Context, Result};
+
+use super::{
+    Bench,
+    figures::{Samples, time},
+    talker::Talker,
+    tracer::Tracer,
+};
+
+/// Frames on the stack, threads.
+const SHAPES: [(u32, u32); 5] = [(1, 1), (10, 1), (30, 1), (100, 1), (10, 2)];
+
+/// Measures every tracer in turn, round after round.
+pub fn run(bench: &mut Bench<'_>) -> Result<()> {
+    let tracers = Tracer::all(bench)?;
+    let milliseconds = if bench.options.quick { 100 } else { 300 };
+    let mut measured: BTreeMap<(usize, usize), Samples> = BTreeMap::new();
+    for _ in 0..bench.options.rounds() {
+        for (tracer_index, tracer) in tracers.iter().enumerate() {
+            let mut target = Talker::start(&mut Command::new(bench.programs.path("pairs")), "")?;
+            let attached = tracer
+                .attach(&bench.memscope, &mut target)
+                .with_context(|| format!("attaching {}", tracer.name()))?;
+            for (shape_index, (frames, threads)) in SHAPES.iter().enumerate() {
+                // Once to warm up: sites, rule cache, thread records.
+                target.quotient(&format!("run {frames} {threads} 10"))?;
+                let pair = target.quotient(&format!("run {frames} {threads} {milliseconds}"))?;
+                measured.entry((tracer_index, shape_index)).or_default().add(pair);
+            }
+            attached.detach()?;
+        }
+    }
+    report(bench, &tracers, &measured);
+    Ok(())
+}
+
+fn report(bench: &mut Bench<'_>, tracers: &[Tracer], measured: &BTreeMap<(usize, usize), Samples>) {
+    let find = |wanted: &Tracer| tracers.iter().position(|tracer| tracer == wanted);
+    let (Some(floor), Some(exact)) = (find(&Tracer::Floor), find(&Tracer::Memscope(&[]))) else {
+        return;
+    };
+    let mut rows = Vec::new();
+    for (shape_index, (frames, threads)) in SHAPES.iter().enumerate() {
+        for (tracer_index, tracer) in tracers.iter().enumerate() {
+            let pair = &measured[&(tracer_index, shape_index)];
+            rows.push(vec![
+                format!(
+                    "{frames} frames, {threads} thread{}",
+                    if *threads == 1 { "" } else { "s" }
+                ),
+                tracer.name(),
+                pair.over(&measured[&(floor, shape_index)]).to_string(),
+                pair.over(&measured[&(exact, shape_index)]).to_string(),
+                time(pair.median()),
+            ]);
+        }
+    }
+    bench.results.table(
+        "A malloc+free pair",
+        &["stack", "traced by", "of the floor", "of memscope", "median, CPU time"],
+        &rows,
+    );
+    bench.results.remark(
+        "The floor is the same probes on the same sites with programs that do nothing. The bpftrace script pairs malloc \
+         and free and takes ten frames by frame pointer; the program has none, so it gets one or two.",
+    );
+    let two = measured[&(exact, 4)].over(&measured[&(exact, 1)]);
+    let two_floor = measured[&(floor, 4)].over(&measured[&(floor, 1)]);
+    bench.results.remark(&format!(
+        "Two threads cost {two} of one per pair under memscope, {two_floor} at the floor."
+    ));
+}
