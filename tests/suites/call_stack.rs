@@ -144,12 +144,20 @@ fn redis_shows_gdbs_functions_in_every_thread() {
     let target = Target::spawn(redis::command(folder.path()));
     redis::wait(folder.path());
     let pid = target.pid();
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
-    let tids: Vec<u32> = tasks
-        .flatten()
-        .filter_map(|task| task.file_name().to_str()?.parse().ok())
-        .collect();
-    assert!(tids.len() >= 4, "the main thread and its helpers");
+    let tids = || -> Vec<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        tasks
+            .flatten()
+            .filter_map(|task| task.file_name().to_str()?.parse().ok())
+            .collect()
+    };
+    // It answers before it starts its helpers.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while tids().len() < 4 {
+        assert!(std::time::Instant::now() < end, "the main thread and its helpers");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let tids = tids();
     for tid in tids {
         sleeps(tid);
         assert_same_as_gdb(pid, tid);

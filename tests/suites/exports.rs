@@ -230,9 +230,9 @@ fn a_file_is_overwritten_only_by_force_and_never_through_a_link() {
     };
     let refused = run(&file, &[]).expect_code(2);
     assert!(refused.one_error_line().contains("--force"), "{refused}");
-    run(&link, &["--force"]).expect_code(2);
+    assert_eq!(run(&link, &["--force"]).code(), 2);
     assert_eq!(std::fs::read(&file).expect("still there"), b"precious");
-    run(&file, &["--force"]).expect_code(0);
+    assert_eq!(run(&file, &["--force"]).code(), 0);
     assert!(std::fs::read_to_string(&file).expect("written").contains(";malloc "));
     let written = std::fs::read_dir(folder.path()).expect("a folder").count();
     assert_eq!(written, 2, "nothing is left beside it");
@@ -246,7 +246,7 @@ fn a_folder_gets_a_file_a_target_named_after_host_and_target() {
     let (first, _one) = target_with_blocks(&memscope);
     let (second, _two) = target_with_blocks(&memscope);
     let to = folder.path().to_str().expect("a path of ours is text");
-    memscope.run(&["export", "--format", "folded"]).expect_code(2);
+    assert_eq!(memscope.run(&["export", "--format", "folded"]).code(), 2);
     memscope.ok(&["export", "--format", "pprof", "--output-dir", to]);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a host has a name");
     for target in [&first, &second] {
@@ -254,7 +254,7 @@ fn a_folder_gets_a_file_a_target_named_after_host_and_target() {
         let file = std::fs::read(folder.path().join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(file[..2], [0x1f, 0x8b], "gzipped");
     }
-    memscope.run(&["export", "1", "--format", "pprof"]).expect_code(4);
+    assert_eq!(memscope.run(&["export", "1", "--format", "pprof"]).code(), 4);
 }
 
 /// Saves `print` of everything under a name.
@@ -299,10 +299,13 @@ fn a_saved_report_is_compared_with_another_and_with_now() {
     assert!(path.ends_with(";layer_one;malloc"), "{folded}");
     let counts: Vec<u64> = counts.split(' ').map(|count| count.parse().expect("a count")).collect();
     assert_eq!(counts[1] - counts[0], 4 * 200_003);
-    memscope
-        .run(&["diff", &folder.path().join("none").to_string_lossy()])
-        .expect_code(4);
-    memscope.run(&["diff", "/proc/self/status", &before]).expect_code(2);
+    assert_eq!(
+        memscope
+            .run(&["diff", &folder.path().join("none").to_string_lossy()])
+            .code(),
+        4
+    );
+    assert_eq!(memscope.run(&["diff", "/proc/self/status", &before]).code(), 2);
     session.detach();
 }
 
@@ -389,8 +392,9 @@ fn a_site_is_suppressed_by_a_rule_of_leak_sanitizers_syntax() {
         format!("# site {site}\nleak:^layer_*\n"),
         "once, however often it is said"
     );
-    memscope
-        .run(&["suppress", &pid, "--site", "0x1", "--dry-run"])
-        .expect_code(2);
+    assert_eq!(
+        memscope.run(&["suppress", &pid, "--site", "0x1", "--dry-run"]).code(),
+        2
+    );
     session.detach();
 }

@@ -11,6 +11,7 @@ mod owner;
 mod plan;
 mod reach;
 mod text;
+pub mod throwing;
 
 use std::collections::BTreeMap;
 

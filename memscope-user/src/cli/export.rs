@@ -8,6 +8,7 @@ use super::arguments::TargetArguments;
 use super::output::{self, OutputArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use super::suppressions::SuppressionArguments;
 use crate::collection::reading::read_sites;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -28,6 +29,9 @@ pub struct ExportArguments {
     /// As what
     #[arg(long, value_enum)]
     pub format: ExportFormat,
+    /// Which call stacks are never accused, in metrics
+    #[command(flatten)]
+    pub suppressions: SuppressionArguments,
     /// Where to
     #[command(flatten)]
     pub output: OutputArguments,
@@ -75,7 +79,7 @@ pub fn run(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     };
     match arguments.format.profile() {
         Some(format) => profiles(&roots, &ids, format, &arguments.output),
-        None => metrics(&roots, &ids, &arguments.output),
+        None => metrics(&roots, &ids, arguments),
     }
 }
 
@@ -114,18 +118,12 @@ pub fn profiles(
 }
 
 /// Writes one file for the host. A database that cannot be read is counted in it, and told of on stderr.
-fn metrics(roots: &Roots, ids: &[TargetId], output: &OutputArguments) -> Result<ExitCode, CommandError> {
+fn metrics(roots: &Roots, ids: &[TargetId], arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     let mut databases = Vec::new();
     let mut failed = ExitCode::Success;
     for id in ids {
-        let read = Session::open(roots, *id)
-            .map_err(CommandError::from)
-            .and_then(|session| Ok(read_sites(&session)?));
-        match read {
-            Ok(report) => databases.push(prom::Judged {
-                judged: judge_database(&report, &()),
-                report,
-            }),
+        match judged(roots, *id, &arguments.suppressions) {
+            Ok(judged) => databases.push(judged),
             Err(error) => {
                 complain(&error);
                 failed = error.exit_code();
@@ -138,8 +136,20 @@ fn metrics(roots: &Roots, ids: &[TargetId], output: &OutputArguments) -> Result<
         at_unix_s: Moment::now().unix_s,
     };
     let write = |out: &mut dyn io::Write| prom::write(host, out);
-    output.write(&output::host_file_name("prom"), false, write)?;
+    let name = output::host_file_name("prom");
+    arguments.output.write(&name, false, write)?;
     Ok(failed)
+}
+
+fn judged(roots: &Roots, id: TargetId, suppressions: &SuppressionArguments) -> Result<prom::Judged, CommandError> {
+    let session = Session::open(roots, id)?;
+    let mut report = read_sites(&session)?;
+    let suppressed = suppressions.apply(&session, &mut report)?;
+    Ok(prom::Judged {
+        judged: judge_database(&report, &()),
+        suppressed,
+        report,
+    })
 }
 
 /// What the target has mapped now; frames of mappings that are gone are known by their modules' names.

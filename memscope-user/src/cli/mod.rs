@@ -21,5 +21,6 @@ pub(crate) mod select;
 pub(crate) mod show;
 mod summarize;
 pub mod suppress;
+pub mod suppressions;
 mod trace;
 pub mod verdict_arguments;

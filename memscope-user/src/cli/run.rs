@@ -15,6 +15,7 @@ use crate::host::calibration::CalibrationError;
 use crate::host::privilege::Privileges;
 use crate::os::OsError;
 use crate::report;
+use crate::suppress::files::SuppressionError;
 use crate::target::process::TargetError;
 
 /// Why a command ended early.
@@ -38,6 +39,9 @@ pub enum CommandError {
     /// A saved report.
     #[error(transparent)]
     Saved(#[from] SavedError),
+    /// Suppressions.
+    #[error(transparent)]
+    Suppression(#[from] SuppressionError),
     /// The command line makes no sense together.
     #[error("{0}")]
     Usage(String),
@@ -78,7 +82,7 @@ impl CommandError {
                 ExitCode::NotFound
             }
             Self::Saved(SavedError::Io { .. }) => ExitCode::NotPermitted,
-            Self::Saved(_) => ExitCode::Usage,
+            Self::Saved(_) | Self::Suppression(_) => ExitCode::Usage,
             Self::File(FileError::Exists(_) | FileError::NoName(_) | FileError::NotAFile { .. }) => ExitCode::Usage,
             Self::Output(_) | Self::File(FileError::Io { .. }) | Self::Spawn { .. } => ExitCode::NotPermitted,
             Self::Usage(_) => ExitCode::Usage,

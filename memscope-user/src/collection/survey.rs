@@ -35,7 +35,8 @@ pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionE
         // Only indirect functions need it; the discovery says so if one does.
         Err(_) => Box::new(NoMemory),
     };
-    let discovery = discover_wanted(&images, memory.as_ref(), wanted)?;
+    let mut discovery = discover_wanted(&images, memory.as_ref(), wanted)?;
+    discovery.leave_uncalled_operators_out(&images);
     let calls = plan(&discovery, &images);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
     if !target.is_alive() {

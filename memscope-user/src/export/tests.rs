@@ -5,6 +5,7 @@ use super::folded::{self, fold};
 use super::samples::{gateway, malloc, modules, own, report, site, whole};
 use super::{Exported, ProfileFormat, prom, write};
 use crate::report::sites::SitesReport;
+use crate::suppress;
 use crate::verdict::judge_database;
 
 fn rendered(format: ProfileFormat, report: &SitesReport) -> String {
@@ -23,9 +24,15 @@ fn rendered(format: ProfileFormat, report: &SitesReport) -> String {
 }
 
 fn metrics(reports: &[SitesReport]) -> String {
+    metrics_with(reports, "")
+}
+
+fn metrics_with(reports: &[SitesReport], rules: &str) -> String {
+    let rules = suppress::rules::parse(rules, &suppress::rules::Origin::Target(String::new())).unwrap();
     let mut out = Vec::new();
     let judged = |report: &SitesReport| prom::Judged {
         judged: judge_database(report, &()),
+        suppressed: suppress::apply::apply(&rules, report, &[]),
         report: report.clone(),
     };
     let databases: Vec<prom::Judged> = reports.iter().map(judged).collect();
@@ -199,7 +206,8 @@ fn a_leak_has_a_series_of_its_own_with_its_growth() {
     leak.births = vec![amount(100); crate::report::sites::BIRTH_BINS];
     leak.oldest_ms = Some(7_199_000);
     leak.youngest_ms = Some(1_000);
-    let text = metrics(&[report(vec![leak])]);
+    let reports = [report(vec![leak])];
+    let text = metrics(&reports);
     let labels = "{comm=\"gateway\",exe=\"/opt/gateway\",site=\"0x0000000000000021\",function=\"leak\"}";
     let bytes = format!("memscope_suspect_live_bytes{labels} 3276800");
     assert!(text.lines().any(|line| line == bytes), "{text}");
@@ -214,6 +222,16 @@ fn a_leak_has_a_series_of_its_own_with_its_growth() {
     assert!((growth - truth).abs() < truth / 10.0, "{growth} and not {truth}");
     assert!(
         text.contains("memscope_conclusive{comm=\"gateway\",exe=\"/opt/gateway\"} 1\n"),
+        "{text}"
+    );
+    let text = metrics_with(&reports, "leak:^leak$");
+    assert!(!text.contains("memscope_suspect_live_bytes{"), "{text}");
+    assert!(
+        text.contains("memscope_suppressed_live_bytes{comm=\"gateway\",exe=\"/opt/gateway\"} 3276800\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("memscope_live_bytes{comm=\"gateway\",exe=\"/opt/gateway\"} 3276800\n"),
         "{text}"
     );
 }

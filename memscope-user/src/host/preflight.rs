@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::{self, CalibrationError};
 use super::sacrifice::Sacrifice;
+use crate::allocator::discovery::throwing;
 use crate::collection::survey::Survey;
 use crate::probe::plan::Program;
 use crate::probe::site::SiteClass;
@@ -22,6 +23,8 @@ pub enum Danger {
     Debugger,
     /// The target has no room for the kernel's page of probe instructions: it would hang at its first hit
     Memory,
+    /// The target calls an `operator new` that throws: an exception cannot pass a return probe, and would end the target
+    Exceptions,
 }
 
 /// Dangers that the user accepts.
@@ -49,6 +52,7 @@ impl Danger {
             Self::Seccomp => "seccomp",
             Self::Debugger => "debugger",
             Self::Memory => "memory",
+            Self::Exceptions => "exceptions",
         }
     }
 }
@@ -81,6 +85,7 @@ pub fn look(target: &Target, survey: &Survey) -> Vec<Finding> {
     let status = read("status");
     findings.extend(seccomp(&status, survey));
     findings.extend(debugger(&status));
+    findings.extend(exceptions(survey));
     findings.extend(memory(&status, &read("limits"), read("maps").lines().count()));
     findings.extend(single_stepped(survey));
     findings.extend(mappings(target));
@@ -132,6 +137,28 @@ pub fn return_probe_survives_a_filter() -> Result<bool, CalibrationError> {
     drop(child);
     drop(probes);
     Ok(alive)
+}
+
+/// Of libstdc++'s own operator nothing is probed: it calls malloc. An allocator's own is where its blocks are born.
+fn exceptions(survey: &Survey) -> Option<Finding> {
+    let thrower = survey
+        .discovery
+        .functions()
+        .find(|function| throwing::throws(function))?;
+    let module = survey
+        .discovery
+        .looked_at
+        .get(thrower.module)
+        .map_or("", |looked| looked.path.as_str());
+    Some(Finding {
+        danger: Some(Danger::Exceptions),
+        text: format!(
+            "the target calls {} of {}, which throws when memory runs out; an exception cannot pass a return probe, so a \
+             bad_alloc that the target would have caught would end it",
+            thrower.name,
+            crate::report::Escaped(module)
+        ),
+    })
 }
 
 /// Tracers that put breakpoints into the code; others (strace) only look at system calls.

@@ -7,7 +7,7 @@ use super::thresholds::{MIN_WINDOW_MS, NEVER_FREED_CEILING};
 /// What a confidence is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Grounds {
-    /// Length of the judged window, milliseconds.
+    /// Length of the judged window and of the time it was watched on, milliseconds.
     pub window_ms: f64,
     /// Blocks the verdict rests on: settled survivors for a leak, allocations otherwise.
     pub events: u64,

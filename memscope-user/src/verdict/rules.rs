@@ -84,7 +84,8 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
     let survivors = births.survivors().blocks;
     let freed = site.allocated.blocks.saturating_sub(site.live.blocks);
     let mut grounds = Grounds {
-        window_ms: births.window_ms(),
+        // A span between two marks that has ended was watched on: what it left had that time to be freed.
+        window_ms: births.window_ms() + site.settled_ms as f64,
         events: if verdict == Verdict::Leaking {
             survivors
         } else {

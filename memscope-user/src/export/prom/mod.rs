@@ -4,21 +4,17 @@
 //! restart: several processes of one program are added up (ages: the greatest). Only `memscope_target_info` names them.
 //! No timestamps (the collector refuses them), no `# EOF` (that is OpenMetrics).
 
-use std::cmp::Reverse;
+mod sites;
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
 use std::io;
 
-use super::label;
-use crate::report::Escaped;
 use crate::report::model::CollectionState;
-use crate::report::own_code::own_frame;
 use crate::report::sites::{SiteFigures, SitesReport};
-use crate::verdict::{JudgedDatabase, Judgement, Overall, Verdict};
-
-/// Sites of one program that get a series of their own, by bytes alive: more would burden a Prometheus that watches
-/// thousands of hosts, and a leak worth an alert is among the first.
-pub const SITES_PER_PROGRAM: usize = 10;
+use crate::suppress::apply::Applied;
+use crate::verdict::{JudgedDatabase, Overall, Verdict};
+use text::Metrics;
 
 /// One database and its verdicts.
 #[derive(Clone, Debug)]
@@ -27,6 +23,8 @@ pub struct Judged {
     pub report: SitesReport,
     /// The verdicts on its sites, in the same order.
     pub judged: JudgedDatabase,
+    /// The sites that are never called a leak.
+    pub suppressed: Applied,
 }
 
 /// What a host's databases look like at one moment.
@@ -55,7 +53,8 @@ pub fn write(host: Host<'_>, out: &mut dyn io::Write) -> io::Result<()> {
     about_targets(host, &mut text);
     about_programs(&programs, &mut text);
     about_verdicts(&programs, &mut text);
-    about_sites(&programs, &mut text);
+    about_suppressions(&programs, &mut text);
+    sites::write(&programs, &mut text);
     out.write_all(text.0.as_bytes())
 }
 
@@ -255,140 +254,17 @@ fn about_verdicts(programs: &Programs<'_>, text: &mut Metrics) {
     }
 }
 
-/// One site over the processes of one program, and the function to know it by.
-#[derive(Default)]
-struct SiteSum {
-    bytes: u64,
-    blocks: u64,
-    /// Of the processes in which it is called a leak: bytes alive, and growth in bytes a second.
-    leaking: Option<(u64, f64)>,
-    function: String,
-}
-
-impl SiteSum {
-    fn add(&mut self, site: &SiteFigures, judgement: &Judgement) {
-        self.bytes += site.live.bytes;
-        self.blocks += site.live.blocks;
-        if judgement.verdict == Verdict::Leaking {
-            let rate = judgement.evidence.rate.map_or(0.0, |rate| rate.bytes_per_minute / 60.0);
-            let (bytes, sum) = self.leaking.unwrap_or_default();
-            self.leaking = Some((bytes + site.live.bytes, sum + rate));
-        }
-        if self.function.is_empty()
-            && let Some(own) = own_frame(&site.stack)
-        {
-            self.function = label::frame(&site.stack.frames[own]);
-        }
-    }
-}
-
-/// A family of one value a site; sites without it are left out.
-type SiteFamily = (&'static str, &'static str, fn(&SiteSum) -> Option<f64>);
-
-const PER_SITE: [SiteFamily; 4] = [
-    (
-        "memscope_site_live_bytes",
-        "Bytes alive of a program's largest call stacks.",
-        |sum| Some(sum.bytes as f64),
-    ),
-    (
-        "memscope_site_live_blocks",
-        "Blocks alive of a program's largest call stacks.",
-        |sum| Some(sum.blocks as f64),
-    ),
-    (
-        "memscope_suspect_live_bytes",
-        "Bytes alive of the largest call stacks that are called a leak; no series while none is.",
-        |sum| sum.leaking.map(|(bytes, _)| bytes as f64),
-    ),
-    (
-        "memscope_suspect_growth_bytes_per_second",
-        "How fast the largest call stacks that are called a leak grow, by the blocks that stay.",
-        |sum| sum.leaking.map(|(_, rate)| rate),
-    ),
-];
-
-fn about_sites(programs: &Programs<'_>, text: &mut Metrics) {
-    let shown: Vec<_> = programs
-        .iter()
-        .flat_map(|((comm, exe), databases)| shown_sites(databases).into_iter().map(move |site| (*comm, *exe, site)))
-        .collect();
-    for (name, help, value) in PER_SITE {
-        text.family(name, "gauge", help);
-        for (comm, exe, (id, sum)) in &shown {
-            if let Some(value) = value(sum) {
-                let site = format!("{id:#018x}");
-                let labels = [
-                    ("comm", *comm),
-                    ("exe", exe),
-                    ("site", &site),
-                    ("function", &sum.function),
-                ];
-                text.sample(name, &labels, value);
-            }
-        }
-    }
-}
-
-/// The sites that have series: the largest, and the largest of those called a leak.
-fn shown_sites(databases: &[&Judged]) -> Vec<(u64, SiteSum)> {
-    let mut sums: BTreeMap<u64, SiteSum> = BTreeMap::new();
-    for database in databases {
-        for (site, judgement) in database.judged.with(&database.report) {
-            if site.live.bytes > 0 {
-                sums.entry(site.id.0).or_default().add(site, judgement);
-            }
-        }
-    }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by_key(|(id, sum)| (Reverse(sum.bytes), *id));
-    let (mut all, mut leaking) = (0, 0);
-    sums.retain(|(_, sum)| {
-        all += 1;
-        leaking += usize::from(sum.leaking.is_some());
-        all <= SITES_PER_PROGRAM || (sum.leaking.is_some() && leaking <= SITES_PER_PROGRAM)
-    });
-    sums
-}
-
-/// The text as it grows.
-#[derive(Default)]
-struct Metrics(String);
-
-impl Metrics {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl fmt::Display) {
-        if labels.is_empty() {
-            return self.line(format_args!("{name} {value}"));
-        }
-        let labels: Vec<String> = labels
+fn about_suppressions(programs: &Programs<'_>, text: &mut Metrics) {
+    text.family(
+        "memscope_suppressed_live_bytes",
+        "gauge",
+        "Bytes alive of call stacks that a suppression keeps from being called a leak.",
+    );
+    for ((comm, exe), databases) in programs {
+        let bytes: u64 = databases
             .iter()
-            .map(|(key, text)| format!("{key}=\"{}\"", LabelValue(text)))
-            .collect();
-        self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
-    }
-
-    fn line(&mut self, line: fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
-        let _ = writeln!(self.0, "{line}");
-    }
-}
-
-/// A label's value: names of the target's made safe, then the format's own escapes (`\\`, `\"`; no newline is left).
-struct LabelValue<'a>(&'a str);
-
-impl fmt::Display for LabelValue<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in Escaped(self.0).to_string().chars() {
-            match character {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
+            .map(|database| database.suppressed.hidden().live.bytes)
+            .sum();
+        text.sample("memscope_suppressed_live_bytes", &[("comm", comm), ("exe", exe)], bytes);
     }
 }
