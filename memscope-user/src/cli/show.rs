@@ -15,6 +15,7 @@ use crate::collection::cost::{self, Cost};
 use crate::collection::error::CollectionError;
 use crate::collection::{region_owner, status};
 use crate::database::error::DatabaseError;
+use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
 use crate::database::session::{LiveTotals, Session};
 use crate::database::store;
@@ -40,6 +41,7 @@ struct Stats {
     /// With `--regions`.
     #[serde(skip_serializing_if = "Option::is_none")]
     regions: Option<Live>,
+    mappings: Mappings,
     sites: Used,
     /// Sites by why their stacks end.
     stack_ends: BTreeMap<&'static str, u64>,
@@ -79,6 +81,13 @@ struct Live {
     blocks: u64,
     bytes: u64,
     capacity: u32,
+}
+
+/// How fresh the table of the target's code is.
+#[derive(Debug, Serialize)]
+struct Mappings {
+    generation: u64,
+    seen_s_ago: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,6 +132,10 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
                 })
             }
         },
+        mappings: Mappings {
+            generation: session.generation()?,
+            seen_s_ago: (monotonic_ns() / 1_000_000).saturating_sub(session.file.mappings_seen.monotonic_ms) / 1000,
+        },
         sites: Used {
             used: sites.iter().count() as u64,
             capacity: SITE_CAPACITY,
@@ -145,6 +158,11 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
         out,
         "  live           {} blocks, {} bytes ({} blocks at most)",
         stats.live.blocks, stats.live.bytes, stats.live.capacity
+    )?;
+    writeln!(
+        out,
+        "  code           generation {}, as it was {} s ago (`memscope refresh {}`)",
+        stats.mappings.generation, stats.mappings.seen_s_ago, stats.pid
     )?;
     if let Some(regions) = &stats.regions {
         writeln!(

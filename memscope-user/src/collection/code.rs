@@ -14,7 +14,7 @@ use super::error::CollectionError;
 use super::settings::Settings;
 use crate::database::load::Capacities;
 use crate::database::session::Session;
-use crate::database::session_file::MappedGeneration;
+use crate::database::session_file::{MappedGeneration, Moment};
 use crate::symbol::{FileStamp, SavedModule, save_modules};
 use crate::target::address::FileOffset;
 use crate::target::elf::ImageBytes;
@@ -145,10 +145,12 @@ pub fn refresh(session: &mut Session, target: &Target) -> Result<bool, Collectio
 /// A map or the session file cannot be written.
 pub fn update(session: &mut Session, mut code: Code) -> Result<bool, CollectionError> {
     let published = session.generation()?;
+    session.file.mappings_seen = Moment::now();
     if let Some(last) = session.file.generations.last()
         && last.number == published
         && last.modules == code.modules
     {
+        session.file.write(&session.paths.file())?;
         return Ok(false);
     }
     let refresh = session

@@ -90,6 +90,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
+        mappings_seen: Moment::now(),
         layout: code::empty_layout(capacities),
         calls: Vec::new(),
     };
