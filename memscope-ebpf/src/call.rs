@@ -2,7 +2,8 @@
 //!
 //! The design's CALLS array would cost one map lookup an event; a cookie is already in the program's hands, so the row
 //! itself travels in it. Layout (bit 0 first): kind 4, size argument 4, count argument 4, pointer argument 4, result 4,
-//! zero-size rule 1, 11 unused, call index 16, reserved 15, left out by sampling 1 (set in the open call, never in a probe).
+//! zero-size rule 1, failure rule 1, 2 unused, flags argument 4, 4 unused, call index 16, reserved 15, left out by sampling 1
+//! (set in the open call, never in a probe).
 
 /// Index of a probed function in the session's list of calls; also the first frame of every stack it is found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +22,21 @@ pub enum CallKind {
     Realloc = 3,
     /// Resizes the block at the pointer argument in place (jemalloc's `xallocx`); returns the size it now has.
     ResizeInPlace = 4,
+    /// `mmap`: returns a new region.
+    Map = 5,
+    /// `munmap`: ends whatever regions, or parts of them, lie in the range of pointer and size.
+    Unmap = 6,
+    /// `mremap`: ends those in the range of pointer and count (the old size), and returns a region of the new size.
+    Remap = 7,
+}
+
+impl CallKind {
+    /// Whether it deals in regions, not in an allocator's blocks.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of_regions(self) -> bool {
+        matches!(self, Self::Map | Self::Unmap | Self::Remap)
+    }
 }
 
 /// Position of an integer argument in the System V x86-64 calling convention: 0 = rdi … 5 = r9.
@@ -60,7 +76,7 @@ pub struct CallSpec {
     pub kind: CallKind,
     /// Bytes asked for; `None` when the function is not told (the block is then 0 bytes long).
     pub size: Option<Argument>,
-    /// Number of elements, to be multiplied with the size.
+    /// Number of elements, to be multiplied with the size. [`CallKind::Remap`]: the old size in bytes.
     pub count: Option<Argument>,
     /// The old block (realloc) or the block that ends (free).
     pub pointer: Option<Argument>,
@@ -68,6 +84,10 @@ pub struct CallSpec {
     pub result: CallResult,
     /// `realloc(p, 0)` frees `p` and returns NULL (glibc); otherwise NULL means that it failed and `p` lives on.
     pub zero_size_frees: bool,
+    /// A call that fails has freed its old block all the same (`reallocf`).
+    pub failure_frees: bool,
+    /// [`CallKind::Remap`]: the flags.
+    pub flags: Option<Argument>,
     /// Which function of the session's list this is.
     pub index: CallIndex,
 }
@@ -104,6 +124,8 @@ impl CallSpec {
             | pack_argument(self.pointer) << 12
             | result << 16
             | (self.zero_size_frees as u64) << 20
+            | (self.failure_frees as u64) << 21
+            | pack_argument(self.flags) << 24
             | (self.index.0 as u64) << 32
     }
 
@@ -116,6 +138,9 @@ impl CallSpec {
             2 => CallKind::Free,
             3 => CallKind::Realloc,
             4 => CallKind::ResizeInPlace,
+            5 => CallKind::Map,
+            6 => CallKind::Unmap,
+            7 => CallKind::Remap,
             _ => return None,
         };
         let result = match cookie >> 16 & 0xf {
@@ -132,6 +157,8 @@ impl CallSpec {
             pointer: unpack_argument(cookie >> 12),
             result,
             zero_size_frees: cookie >> 20 & 1 == 1,
+            failure_frees: cookie >> 21 & 1 == 1,
+            flags: unpack_argument(cookie >> 24),
             index: CallIndex((cookie >> 32) as u16),
         })
     }
@@ -149,6 +176,9 @@ mod tests {
             CallKind::Free,
             CallKind::Realloc,
             CallKind::ResizeInPlace,
+            CallKind::Map,
+            CallKind::Unmap,
+            CallKind::Remap,
         ] {
             for size in arguments {
                 for pointer in arguments {
@@ -166,6 +196,8 @@ mod tests {
                                 pointer,
                                 result,
                                 zero_size_frees,
+                                failure_frees: !zero_size_frees,
+                                flags: size,
                                 index: CallIndex(0xbeef),
                             };
                             assert_eq!(CallSpec::from_cookie(spec.to_cookie()), Some(spec));

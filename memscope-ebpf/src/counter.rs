@@ -86,6 +86,14 @@ counters! {
     Unsampled = "unsampled", Event, "blocks left out by sampling";
     /// Old blocks that could not be put back after a failed reallocation.
     RestoreFailed = "restore_failed", Loss, "blocks lost: a failed reallocation could not put them back";
+    /// Regions recorded (`--regions`), those that mremap moved or resized included.
+    Mapped = "mapped", Event, "regions mapped";
+    /// Regions, or parts of them, that ended.
+    Unmapped = "unmapped", Event, "regions unmapped, whole or in part";
+    /// Regions refused because REGIONS was full.
+    RegionsFull = "regions_full", Loss, "regions not recorded: the region map is full";
+    /// Changes to regions given up because other threads held the region map all the time.
+    RegionsBusy = "regions_busy", Loss, "changes to regions not recorded: the region map was busy";
 }
 
 #[cfg(test)]

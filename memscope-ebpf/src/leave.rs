@@ -152,7 +152,7 @@ unsafe fn position(inflight: *mut InFlight, stack_pointer: u64) -> Option<u32> {
 }
 
 /// No site: the block is a part of the call around it.
-const NESTED: SiteIndex = SiteIndex(u32::MAX);
+pub const NESTED: SiteIndex = SiteIndex(u32::MAX);
 
 /// The site of a returning call's block, or [`NESTED`].
 ///
@@ -249,7 +249,7 @@ fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
     if old.is_none() {
         return;
     }
-    if spec.zero_size_frees && size == 0 {
+    if spec.failure_frees || spec.zero_size_frees && size == 0 {
         sites::count_freed(old.site(), old.size());
         count::one(Counter::Freed);
     } else {
@@ -312,8 +312,12 @@ fn put(address: u64, block: LiveBlock, flags: u32) -> i32 {
     }
 }
 
+/// Takes the top call off.
+///
+/// # Safety
+/// As [`abandon`].
 #[inline(always)]
-unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
+pub unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
     // SAFETY: the caller's element.
     unsafe {
         (*call).stack_pointer = 0;

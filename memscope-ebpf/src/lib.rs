@@ -8,6 +8,7 @@ pub mod counter;
 pub mod inflight;
 pub mod limits;
 pub mod live;
+pub mod region;
 pub mod sample;
 pub mod site;
 pub mod state;

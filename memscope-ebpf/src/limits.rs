@@ -3,6 +3,9 @@
 /// Live blocks a database can hold unless the user asks for another number. A power of two: the kernel's hash map
 /// rounds its bucket array up to one.
 pub const LIVE_CAPACITY: u32 = 1 << 20;
+/// Regions a database made with `--regions` can hold: as many as a process can have mappings by default
+/// (`vm.max_map_count`).
+pub const REGION_CAPACITY: u32 = 1 << 16;
 /// Distinct call stacks a database can hold.
 pub const SITE_CAPACITY: u32 = 1 << 15;
 /// Frame addresses of all sites together.
@@ -40,9 +43,15 @@ pub mod map {
     pub const PAGES: &str = "PAGES";
     /// [`crate::unwind::row::Row`] of all tables
     pub const ROWS: &str = "ROWS";
+    /// first address → [`crate::region::Region`]
+    pub const REGIONS: &str = "REGIONS";
+    /// one [`crate::region::RegionWork`]
+    pub const REGION_WORK: &str = "REGION_WORK";
     /// Every map that outlives the program that loads it.
-    pub const PINNED: [&str; 12] = [
+    pub const PINNED: [&str; 14] = [
         LIVE,
+        REGIONS,
+        REGION_WORK,
         INFLIGHT,
         SITES,
         SITE_RECORDS,

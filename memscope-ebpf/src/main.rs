@@ -12,6 +12,8 @@ mod free;
 mod leave;
 mod lifecycle;
 mod maps;
+mod region_map;
+mod regions;
 mod registers;
 mod sampler;
 mod signal;

@@ -7,6 +7,7 @@ use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::limits;
 use memscope_ebpf::live::LiveBlock;
+use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State};
 
@@ -14,6 +15,13 @@ use crate::stack::Scratch;
 
 #[map]
 pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(limits::LIVE_CAPACITY, BPF_F_NO_PREALLOC);
+
+/// Sized at load, when regions are asked for.
+#[map]
+pub static REGIONS: HashMap<u64, Region> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static REGION_WORK: Array<RegionWork> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static INFLIGHT: HashMap<u32, InFlight> = HashMap::with_max_entries(limits::INFLIGHT_CAPACITY, BPF_F_NO_PREALLOC);

@@ -157,6 +157,22 @@ pub fn count_freed(site: SiteIndex, size: u64) {
     }
 }
 
+/// Counts that a block lost bytes without ending, or came to be two.
+#[inline(always)]
+pub fn count_cut(site: SiteIndex, pieces: u64, bytes: u64) {
+    if let Some(record) = record(site) {
+        // SAFETY: as above.
+        unsafe {
+            match pieces {
+                0 => atomic::add(&raw mut (*record).freed, 1),
+                1 => {}
+                _ => atomic::add(&raw mut (*record).allocated, 1),
+            }
+            atomic::add(&raw mut (*record).freed_bytes, bytes);
+        }
+    }
+}
+
 #[inline(always)]
 fn record(site: SiteIndex) -> Option<*mut SiteRecord> {
     maps::SITE_RECORDS.get_ptr_mut(site.0)

@@ -77,7 +77,7 @@ pub struct Entry {
     /// Key into [`Database::sites`].
     pub site: String,
     /// `heap` or `region`, from issue "Every allocator" on.
-    #[serde(default)]
+    #[serde(default, rename = "block_kind")]
     pub kind: Option<String>,
 }
 

@@ -249,6 +249,35 @@ fn a_library_loaded_into_a_namespace_of_its_own_is_traced_with_its_own_libc() {
     session.detach();
 }
 
+#[cfg(feature = "every-allocator")]
+#[test]
+fn an_allocator_loaded_after_attach_is_probed_after_a_refresh() {
+    let library = Program::new("lib_alloc.c")
+        .flags(&["-shared", "-fPIC", "-Wl,--no-as-needed", "-l:libtcmalloc_minimal.so.4"])
+        .build();
+    let memscope = Memscope::new();
+    let mut target = start("loads.c");
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.act(&format!("namespace {}", library.to_str().expect("the path is text")));
+    memscope.ok(&["refresh", &pid]);
+    target.act("take 10007");
+    let database = session.print();
+    let entry = *database.of_size(10_007).first().expect("a block of the new allocator");
+    let stack = database.stack(entry);
+    assert_eq!(database.functions(entry)[..2], ["malloc", "lib_take"], "{stack:#?}");
+    assert!(stack.complete, "{stack:#?}");
+    assert_same(
+        &target.ledger(),
+        &database.without_the_linkers_own(),
+        "an allocator loaded late",
+    );
+    let again = memscope.ok(&["refresh", &pid]);
+    assert!(again.stderr.contains("0 functions more"), "{again}");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
 #[test]
 fn two_targets_at_once_are_kept_apart() {
     let memscope = Memscope::new();

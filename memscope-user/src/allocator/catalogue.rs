@@ -14,7 +14,7 @@ use std::fmt;
 
 use memscope_ebpf::call::{Argument, CallIndex, CallKind, CallResult, CallSpec};
 
-pub use functions::{C, JEMALLOC, MIMALLOC, OPERATORS, RUST, TCMALLOC};
+pub use functions::{C, JEMALLOC, MIMALLOC, OPERATORS, REGIONS, RUST, TCMALLOC};
 
 /// A family of allocation functions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +36,8 @@ pub enum AllocatorName {
     Other,
     /// A Rust program's `#[global_allocator]` that is none of the above.
     RustGlobal,
+    /// No allocator: mmap and its kin (`--regions`).
+    Regions,
     /// Functions the user named (`--alloc`, `--free`, `--realloc`, `--allocators`).
     Custom,
 }
@@ -51,6 +53,7 @@ impl fmt::Display for AllocatorName {
             Self::Mimalloc => f.write_str("mimalloc"),
             Self::Other => f.write_str("an unknown allocator that defines malloc and free"),
             Self::RustGlobal => f.write_str("a Rust global allocator"),
+            Self::Regions => f.write_str("mmap and its kin"),
             Self::Custom => f.write_str("functions named by hand"),
         }
     }
@@ -67,7 +70,7 @@ impl AllocatorName {
     pub fn zero_size_frees(&self) -> bool {
         match self {
             Self::Glibc | Self::Jemalloc { .. } | Self::Tcmalloc | Self::Other | Self::Custom => true,
-            Self::Musl | Self::Mimalloc | Self::RustGlobal => false,
+            Self::Musl | Self::Mimalloc | Self::RustGlobal | Self::Regions => false,
         }
     }
 
@@ -91,6 +94,10 @@ pub struct Role {
     pub pointer: Option<Argument>,
     /// How the new block comes back.
     pub result: CallResult,
+    /// A call that fails has freed its old block all the same.
+    pub failure_frees: bool,
+    /// Position of mremap's flags.
+    pub flags: Option<Argument>,
 }
 
 impl Role {
@@ -104,6 +111,8 @@ impl Role {
             pointer: self.pointer,
             result: self.result,
             zero_size_frees: zero_size_frees && matches!(self.kind, CallKind::Realloc),
+            failure_frees: self.failure_frees,
+            flags: self.flags,
             index,
         }
     }

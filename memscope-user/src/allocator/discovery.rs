@@ -174,7 +174,7 @@ impl Discovery {
 /// Finds the allocation functions of a target in the images it has loaded.
 #[must_use]
 pub fn discover(images: &[LoadedImage], memory: &dyn TargetMemory) -> Discovery {
-    find(&Indirect { images, memory }, &BTreeMap::new())
+    find(&Indirect { images, memory }, &BTreeMap::new(), false)
 }
 
 /// The same, with functions named by hand. What is said of a function by hand holds against the catalogue.
@@ -186,18 +186,46 @@ pub fn discover_with(
     memory: &dyn TargetMemory,
     specs: &[CustomSpec],
 ) -> Result<Discovery, ResolveError> {
-    let indirect = Indirect { images, memory };
-    let by_hand = spec::resolve(specs, &indirect)?;
-    Ok(find(&indirect, &by_hand))
+    discover_wanted(
+        images,
+        memory,
+        Wanted {
+            by_hand: specs,
+            regions: false,
+        },
+    )
 }
 
-fn find(indirect: &Indirect<'_>, by_hand: &BTreeMap<(usize, ElfAddress), Resolved<'_>>) -> Discovery {
+/// What is looked for besides the allocators known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Functions named by hand.
+    pub by_hand: &'a [CustomSpec],
+    /// mmap and its kin.
+    pub regions: bool,
+}
+
+/// The same, with all that can be wanted.
+///
+/// # Errors
+/// As [`discover_with`].
+pub fn discover_wanted(
+    images: &[LoadedImage],
+    memory: &dyn TargetMemory,
+    wanted: Wanted<'_>,
+) -> Result<Discovery, ResolveError> {
+    let indirect = Indirect { images, memory };
+    let by_hand = spec::resolve(wanted.by_hand, &indirect)?;
+    Ok(find(&indirect, &by_hand, wanted.regions))
+}
+
+fn find(indirect: &Indirect<'_>, by_hand: &BTreeMap<(usize, ElfAddress), Resolved<'_>>, regions: bool) -> Discovery {
     let mut discovery = Discovery::default();
     for (module, loaded) in indirect.images.iter().enumerate() {
         let (build_id, outcome) = match &loaded.content {
             Ok(content) => {
                 let first = discovery.found.len();
-                let mut outcome = look(module, content, indirect, &mut discovery.found);
+                let mut outcome = look(module, content, indirect, regions, &mut discovery.found);
                 let custom = take_by_hand(module, content, by_hand, &mut discovery.found[first..]);
                 if !custom.functions.is_empty() {
                     outcome = outcome.and(custom.name.clone());
@@ -262,7 +290,13 @@ fn take_by_hand(
     custom
 }
 
-fn look(module: usize, content: &Content, indirect: &Indirect<'_>, found: &mut Vec<AllocatorFound>) -> Outcome {
+fn look(
+    module: usize,
+    content: &Content,
+    indirect: &Indirect<'_>,
+    regions: bool,
+    found: &mut Vec<AllocatorFound>,
+) -> Outcome {
     let image = &content.image;
     let defined = Definitions::of(image);
     // glibc's loader brings a minimal allocator for the time before libc's is in place; older ones export it.
@@ -271,13 +305,11 @@ fn look(module: usize, content: &Content, indirect: &Indirect<'_>, found: &mut V
             reason: "the dynamic loader: its own minimal allocator serves no one else".into(),
         };
     }
-    let planned = plan::plan(
-        module,
-        image,
-        &defined,
-        &owner::owners(&defined, image.soname()),
-        indirect,
-    );
+    let mut owners = owner::owners(&defined, image.soname());
+    if regions {
+        owners.extend(owner::of_regions(&defined));
+    }
+    let planned = plan::plan(module, image, &defined, &owners, indirect);
     if !planned.is_empty() {
         let names = planned.iter().map(|planned| planned.name.clone()).collect();
         found.extend(planned.into_iter().map(|planned| AllocatorFound {

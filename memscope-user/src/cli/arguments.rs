@@ -42,6 +42,8 @@ pub enum Command {
     Create(AttachArguments),
     /// Start collecting into the database
     Start(TargetArguments),
+    /// Take in what a target has loaded since: allocators to probe, code to unwind and to name
+    Refresh(TargetArguments),
     /// Stop collecting; the database stays
     Stop(TargetArguments),
     /// Destroy the database
@@ -149,6 +151,9 @@ pub struct SettingsArguments {
     /// A TOML file of such functions: lists `alloc`, `free` and `realloc` of texts as the options take them (repeatable)
     #[arg(long, value_name = "FILE")]
     pub allocators: Vec<PathBuf>,
+    /// Follow memory regions, too: mmap, munmap, mremap as the program itself calls them
+    #[arg(long)]
+    pub regions: bool,
 }
 
 /// What happens when collection costs more than it may.

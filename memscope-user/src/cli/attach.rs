@@ -43,6 +43,7 @@ impl SettingsArguments {
         Ok(Settings {
             live_capacity: self.max_blocks,
             by_hand,
+            regions: self.regions,
             limits: Limits {
                 sample_bytes: self.sample_bytes,
                 max_cpu: self.max_cpu,

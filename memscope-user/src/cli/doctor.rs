@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::arguments::DoctorArguments;
 use super::attach;
 use super::run::CommandError;
+use crate::allocator::discovery::Wanted;
 use crate::collection::survey::survey;
 use crate::exit::ExitCode;
 use crate::host::checks::{self, Outcome};
@@ -26,7 +27,7 @@ pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, CommandError> {
     if let Some(pid) = arguments.target {
         let target = Target::of_pid(Pid(pid))?;
         writeln!(out, "process {pid} ({})", crate::report::Escaped(&target.comm()?))?;
-        let survey = survey(&target, &[])?;
+        let survey = survey(&target, Wanted::default())?;
         attach::describe(&survey, &mut out)?;
         survey.require_allocator(&target)?;
         let findings = preflight::look(&target, &survey);

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 
 use super::arguments::FloorArguments;
 use super::run::CommandError;
+use crate::allocator::discovery::Wanted;
 use crate::collection::error::CollectionError;
 use crate::collection::survey::survey;
 use crate::database::load;
@@ -19,7 +20,7 @@ use crate::target::process::{Target, TargetError};
 /// The target cannot be looked at, or the kernel refused a probe.
 pub fn run(arguments: &FloorArguments) -> Result<ExitCode, CommandError> {
     let target = Target::of_pid(Pid(arguments.pid))?;
-    let survey = survey(&target, &[])?;
+    let survey = survey(&target, Wanted::default())?;
     survey.require_allocator(&target)?;
     let thread = target.live_thread().ok_or(TargetError::Ended(target.id.pid))?;
     let mut object = load::object_alone()?;

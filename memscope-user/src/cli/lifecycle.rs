@@ -47,6 +47,22 @@ pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, Com
     Ok(ExitCode::Success)
 }
 
+/// Runs `refresh`.
+///
+/// # Errors
+/// Of the first target that failed.
+pub fn refresh(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
+    let roots = Roots::from_environment();
+    for target in select::processes(arguments)? {
+        let added = steps::refresh(&roots, &target)?;
+        say(&format!(
+            "process {}: up to date, {added} functions more probed",
+            target.id.pid
+        ))?;
+    }
+    Ok(ExitCode::Success)
+}
+
 /// Runs `stop`.
 ///
 /// # Errors

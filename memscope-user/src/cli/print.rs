@@ -5,11 +5,12 @@ use std::io::{self, BufWriter, Write};
 use memscope_ebpf::live::EntryNumber;
 
 use super::arguments::{EntriesArguments, Format, PrintArguments, Sort, TargetArguments};
-use super::run::CommandError;
+use super::run::{CommandError, complain};
 use super::select;
 use super::verdict_arguments::SpanArguments;
 use crate::age::Age;
 use crate::collection::reading::{self, Choice, Order};
+use crate::collection::steps;
 use crate::database::error::DatabaseError;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -152,6 +153,10 @@ pub fn print_born(
     let mut judgement = Judgement::default();
     let mut each = |write: &mut dyn FnMut(&DatabaseReport) -> io::Result<()>| -> Result<(), CommandError> {
         for id in ids {
+            // Stacks taken from now on go through what has been loaded since; a report does not fail for want of that.
+            if let Err(error) = steps::refresh_mappings_if_free(roots, *id) {
+                complain(&error);
+            }
             let session = Session::open(roots, *id)?;
             let mut choice = Choice::from(entries);
             let born = span.of(&session)?;

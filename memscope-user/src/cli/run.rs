@@ -146,6 +146,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Detach(detach) => lifecycle::detach(detach),
         Command::Create(create) => lifecycle::create(create),
         Command::Start(start) => lifecycle::start(start, verbose),
+        Command::Refresh(refresh) => lifecycle::refresh(refresh),
         Command::Stop(stop) => lifecycle::stop(stop),
         Command::Destroy(destroy) => lifecycle::destroy(destroy),
         Command::Print(print) => print::run(print),

@@ -12,10 +12,12 @@ use super::arguments::{Format, ListArguments, ShowArguments};
 use super::run::{CommandError, complain};
 use super::select;
 use crate::collection::cost::{self, Cost};
-use crate::collection::status;
+use crate::collection::error::CollectionError;
+use crate::collection::{region_owner, status};
 use crate::database::error::DatabaseError;
+use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
-use crate::database::session::Session;
+use crate::database::session::{LiveTotals, Session};
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
@@ -36,6 +38,10 @@ struct Stats {
     functions: usize,
     cost: Option<CostPart>,
     live: Live,
+    /// With `--regions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regions: Option<Live>,
+    mappings: Mappings,
     sites: Used,
     /// Sites by why their stacks end.
     stack_ends: BTreeMap<&'static str, u64>,
@@ -77,13 +83,20 @@ struct Live {
     capacity: u32,
 }
 
+/// How fresh the table of the target's code is.
+#[derive(Debug, Serialize)]
+struct Mappings {
+    generation: u64,
+    seen_s_ago: u64,
+}
+
 #[derive(Debug, Serialize)]
 struct Used {
     used: u64,
     capacity: u32,
 }
 
-fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, DatabaseError> {
+fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionError> {
     let target = status::description(session);
     let collection = status::collection(session)?;
     let totals = session.live_totals()?;
@@ -108,6 +121,21 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, DatabaseError
             bytes: totals.bytes,
             capacity: session.file.capacities.live,
         },
+        regions: match session.file.capacities.regions {
+            0 => None,
+            capacity => {
+                let LiveTotals { blocks, bytes } = region_owner::totals(session)?;
+                Some(Live {
+                    blocks,
+                    bytes,
+                    capacity,
+                })
+            }
+        },
+        mappings: Mappings {
+            generation: session.generation()?,
+            seen_s_ago: (monotonic_ns() / 1_000_000).saturating_sub(session.file.mappings_seen.monotonic_ms) / 1000,
+        },
         sites: Used {
             used: sites.iter().count() as u64,
             capacity: SITE_CAPACITY,
@@ -131,6 +159,18 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
         "  live           {} blocks, {} bytes ({} blocks at most)",
         stats.live.blocks, stats.live.bytes, stats.live.capacity
     )?;
+    writeln!(
+        out,
+        "  code           generation {}, as it was {} s ago (`memscope refresh {}`)",
+        stats.mappings.generation, stats.mappings.seen_s_ago, stats.pid
+    )?;
+    if let Some(regions) = &stats.regions {
+        writeln!(
+            out,
+            "  regions        {} regions, {} bytes ({} regions at most)",
+            regions.blocks, regions.bytes, regions.capacity
+        )?;
+    }
     writeln!(
         out,
         "  sites          {} of {} at most",

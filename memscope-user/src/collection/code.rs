@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use memscope_ebpf::limits::REGION_CAPACITY;
+
 use super::error::CollectionError;
+use super::settings::Settings;
 use crate::database::load::Capacities;
 use crate::database::session::Session;
-use crate::database::session_file::MappedGeneration;
+use crate::database::session_file::{MappedGeneration, Moment};
 use crate::symbol::{FileStamp, SavedModule, save_modules};
 use crate::target::address::FileOffset;
 use crate::target::elf::ImageBytes;
@@ -105,14 +108,15 @@ impl Code {
 
     /// Sizes of the kernel's arrays for this code, with room for more.
     #[must_use]
-    pub fn capacities(&self, live: u32) -> Capacities {
+    pub fn capacities(&self, settings: &Settings) -> Capacities {
         let sum = |count: &dyn Fn(&UnwindTable) -> usize| -> u32 {
             let sum: usize = self.tables.values().map(|table| count(table)).sum();
             u32::try_from(sum).unwrap_or(u32::MAX / 4)
         };
         let (pages, rows) = (sum(&|table| table.pages.len()), sum(&|table| table.rows.len()));
         Capacities {
-            live,
+            live: settings.live_capacity,
+            regions: if settings.regions { REGION_CAPACITY } else { 0 },
             pages: pages.saturating_mul(2).saturating_add(SPARE_PAGES),
             rows: rows.saturating_mul(2).saturating_add(SPARE_ROWS),
         }
@@ -141,10 +145,12 @@ pub fn refresh(session: &mut Session, target: &Target) -> Result<bool, Collectio
 /// A map or the session file cannot be written.
 pub fn update(session: &mut Session, mut code: Code) -> Result<bool, CollectionError> {
     let published = session.generation()?;
+    session.file.mappings_seen = Moment::now();
     if let Some(last) = session.file.generations.last()
         && last.number == published
         && last.modules == code.modules
     {
+        session.file.write(&session.paths.file())?;
         return Ok(false);
     }
     let refresh = session

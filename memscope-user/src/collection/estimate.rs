@@ -1,6 +1,6 @@
 //! What sampled blocks stand for: each for as many as its probability of being sampled says (Horvitz and Thompson, 1952).
 
-use memscope_ebpf::live::LiveBlock;
+use memscope_ebpf::live::{BlockKind, LiveBlock};
 use memscope_ebpf::sample::sampled_size;
 
 use crate::database::error::DatabaseError;
@@ -24,7 +24,8 @@ pub fn of(session: &Session, blocks: impl Iterator<Item = LiveBlock>) -> Result<
     let mut sum = Sum::default();
     for block in blocks {
         let fields = block.unpack();
-        let probability = if fields.born_ms < exact_until_ms {
+        // Regions are never sampled.
+        let probability = if fields.kind == BlockKind::Region || fields.born_ms < exact_until_ms {
             1.0
         } else {
             probability(fields.size, mean)

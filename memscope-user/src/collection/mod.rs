@@ -8,6 +8,7 @@ pub mod estimate;
 pub mod memory_use;
 mod naming;
 pub mod reading;
+pub mod region_owner;
 pub mod settings;
 pub mod site_reading;
 pub mod status;

@@ -8,7 +8,7 @@ use memscope_ebpf::live::EntryNumber;
 use super::error::CollectionError;
 use super::naming::Naming;
 pub use super::site_reading::read_sites;
-use super::{estimate, status};
+use super::{estimate, region_owner, status};
 use crate::age::Age;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::RawEntry;
@@ -61,12 +61,12 @@ impl Choice {
 pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, CollectionError> {
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
-    let mut blocks = match collection.state {
-        CollectionState::Replaced => Vec::new(),
-        _ => match now_ms.checked_sub(choice.age.seconds().saturating_mul(1000)) {
-            Some(born_until) => session.live_blocks(born_until)?,
-            None => Vec::new(),
-        },
+    let born_until = now_ms.checked_sub(choice.age.seconds().saturating_mul(1000));
+    let (mut blocks, table) = match born_until {
+        Some(born_until) if collection.state != CollectionState::Replaced => {
+            region_owner::all_blocks(session, born_until)?
+        }
+        _ => (Vec::new(), session.sites()?),
     };
     blocks.retain(|raw| {
         let number = raw.block.unpack().number;
@@ -78,7 +78,6 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
     blocks.truncate(choice.limit.unwrap_or(usize::MAX));
     blocks.shrink_to_fit();
 
-    let table = session.sites()?;
     let mut naming = Naming::new(session, &table);
     let ids = naming.sites_of(&blocks);
     Ok(DatabaseReport {

@@ -1,6 +1,7 @@
 //! What a database is made with, and keeps: a later start, attach or refresh goes by it.
 
 use super::error::CollectionError;
+use crate::allocator::discovery::Wanted;
 use crate::allocator::spec::CustomSpec;
 use crate::database::session::Session;
 use crate::database::session_file::Limits;
@@ -13,6 +14,8 @@ pub struct Settings {
     pub live_capacity: u32,
     /// Functions named by hand.
     pub by_hand: Vec<CustomSpec>,
+    /// Memory regions are followed, too.
+    pub regions: bool,
     /// What collection may cost, and whether it samples.
     pub limits: Limits,
     /// Dangers to the target that the user accepts.
@@ -30,8 +33,18 @@ impl Settings {
             by_hand: saved
                 .filter_map(|spec| CustomSpec::parse(spec.kind, &spec.text).ok())
                 .collect(),
+            regions: session.file.capacities.regions > 0,
             limits: session.file.limits,
             accepted: session.file.accepted,
+        }
+    }
+
+    /// What a survey is to look for.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            by_hand: &self.by_hand,
+            regions: self.regions,
         }
     }
 
@@ -41,11 +54,14 @@ impl Settings {
     /// As said.
     pub fn require_those_of(&self, session: &Session) -> Result<(), CollectionError> {
         let made_with = Self::of(session);
+        let pid = session.file.target.pid.0;
+        if self.regions && !made_with.regions {
+            let what = "settings, without --regions";
+            return Err(CollectionError::OtherSettings { pid, what });
+        }
         if !self.by_hand.is_empty() && self.by_hand != made_with.by_hand {
-            return Err(CollectionError::OtherSettings {
-                pid: session.file.target.pid.0,
-                what: "functions named by hand",
-            });
+            let what = "functions named by hand";
+            return Err(CollectionError::OtherSettings { pid, what });
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use memscope_ebpf::live::SiteIndex;
 use super::error::CollectionError;
 use super::naming::Naming;
 use super::reading::{moment_of, notes};
+use super::region_owner::{RegionOwners, all_blocks};
 use super::status;
 use crate::database::session::Session;
 use crate::database::session_file::Moment;
@@ -46,8 +47,9 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
     let table = session.sites()?;
     let mut naming = Naming::new(session, &table);
     let mut by_id: BTreeMap<SiteId, SiteFigures> = BTreeMap::new();
-    let known = table.iter().map(|(index, site)| (index, Some(site.record)));
-    let known: Vec<_> = known.collect();
+    let mut owners = RegionOwners::new(session, &table);
+    let known = table.iter().filter(|(index, _)| owners.is_told(*index));
+    let known: Vec<_> = known.map(|(index, site)| (index, Some(site.record))).collect();
     for (index, record) in known {
         let alive = alive.remove(&index);
         add(
@@ -100,7 +102,11 @@ pub fn read_moment(session: &Session) -> Result<Snapshot, CollectionError> {
     let table = session.sites()?;
     let mut naming = Naming::new(session, &table);
     let mut sites: BTreeMap<SiteId, Totals> = BTreeMap::new();
-    for (_, site) in table.iter() {
+    let mut owners = RegionOwners::new(session, &table);
+    for (index, site) in table.iter() {
+        if !owners.is_told(index) {
+            continue;
+        }
         let (allocated, freed) = totals_of(site.record);
         let totals = sites.entry(naming.id(&site)).or_default();
         totals.allocated.add(allocated.blocks, allocated.bytes);
@@ -140,7 +146,7 @@ fn alive(
 ) -> Result<HashMap<SiteIndex, Alive>, CollectionError> {
     let mut alive: HashMap<SiteIndex, Alive> = HashMap::new();
     if state != CollectionState::Replaced {
-        for raw in session.live_blocks(now_ms)? {
+        for raw in all_blocks(session, now_ms)?.0 {
             let fields = raw.block.unpack();
             if span.takes(fields.number) {
                 alive

@@ -68,7 +68,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
     let code = Code::of(target, |_| false)?;
-    let capacities = code.capacities(settings.live_capacity);
+    let capacities = code.capacities(settings);
     drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
     let build_id = code
@@ -90,6 +90,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
+        mappings_seen: Moment::now(),
         layout: code::empty_layout(capacities),
         calls: Vec::new(),
     };
@@ -116,7 +117,7 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
         CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
         CollectionState::Stopped | CollectionState::Replaced => {}
     }
-    let survey = survey(target, &Settings::of(&session).by_hand)?;
+    let survey = survey(target, Settings::of(&session).wanted())?;
     survey.require_allocator(target)?;
     let findings = preflight::look(target, &survey);
     let refused = |finding: &&Finding| finding.danger.is_some_and(|danger| !session.file.accepted.has(danger));
@@ -302,7 +303,9 @@ pub fn attach(
                     created = create_unless_there(roots, target, &Settings::of(&session))?;
                 }
                 CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
-                CollectionState::Collecting => refresh(roots, target)?,
+                CollectionState::Collecting => {
+                    refresh(roots, target)?;
+                }
                 _ => {}
             }
         }
@@ -326,14 +329,59 @@ pub fn attach(
     }
 }
 
-/// Brings the mapping table of a running collection up to date with what the target has mapped since.
+/// Brings a database up to date with what its target has mapped since: the mapping table, and, while collection runs, probes
+/// in allocators that have been loaded. How many functions more are probed. A library that is loaded again needs no new
+/// probes: the kernel puts them into every mapping of its file.
 ///
 /// # Errors
-/// The target has ended, or the session cannot be written.
-pub fn refresh(roots: &Roots, target: &Target) -> Result<(), CollectionError> {
-    let _lock = store::lock_existing(&roots.session(target.id), target.id)?;
+/// No database; the target has ended or replaced its image; the session cannot be written; a function named by hand is no
+/// longer there; the kernel refused a probe.
+pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError> {
+    let paths = roots.session(target.id);
+    let _lock = store::lock_existing(&paths, target.id)?;
     let mut session = Session::open(roots, target.id)?;
+    let state = status::state(&session)?;
+    match state {
+        CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
+        CollectionState::Replaced => return Err(DatabaseError::NotRunning(target.id).into()),
+        CollectionState::Collecting | CollectionState::Stopped => {}
+    }
     code::refresh(&mut session, target)?;
+    if state == CollectionState::Stopped {
+        return Ok(0);
+    }
+    let survey = survey(target, Settings::of(&session).wanted())?;
+    let numbers = calls::join(&mut session.file.calls, &survey, target)?;
+    let mut probes = calls::probes(&session.file.calls, &numbers, &survey);
+    probes.retain(|probe| !attach::is_attached(&paths, probe));
+    if probes.is_empty() {
+        return Ok(0);
+    }
+    // The names of their sites must be there before the first block of theirs is.
+    session.file.write(&paths.file())?;
+    let mut object = load::object(&paths, session.file.capacities, Diagnostics::Off)?;
+    attach::attach(&mut object, &paths, session.control()?.bound_tid, &probes)?;
+    Ok(probes.len())
+}
+
+/// Brings the mapping table up to date if the target lives and no other command holds the session: for reports, which must
+/// not wait.
+///
+/// # Errors
+/// The session cannot be written.
+pub fn refresh_mappings_if_free(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
+    let paths = roots.session(id);
+    let Some(_lock) = store::try_lock(&paths)? else {
+        return Ok(());
+    };
+    let target = Target { id };
+    let mut session = Session::open(roots, id)?;
+    if status::state(&session)? == CollectionState::Collecting {
+        match code::refresh(&mut session, &target) {
+            Err(CollectionError::Target(_)) | Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(())
 }
 

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CollectionError;
-use crate::allocator::discovery::{Discovery, discover_with};
-use crate::allocator::spec::CustomSpec;
+use crate::allocator::discovery::{Discovery, Wanted, discover_wanted};
 use crate::probe::plan::{PlannedCall, plan};
 use crate::target::elf::ElfError;
 use crate::target::loaded::{LoadError, LoadedImage, load_images};
@@ -22,11 +21,11 @@ pub struct Survey {
     pub module_paths: Vec<PathBuf>,
 }
 
-/// Looks a target over, for the allocators known and those named by hand. Nothing in it is changed or stopped.
+/// Looks a target over, for the allocators known and what else is wanted. Nothing in it is changed or stopped.
 ///
 /// # Errors
 /// It ended, is not a 64-bit x86 process, or a specification names nothing in it.
-pub fn survey(target: &Target, by_hand: &[CustomSpec]) -> Result<Survey, CollectionError> {
+pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionError> {
     let mappings = target.mappings()?;
     let pid = target.id.pid;
     let images = load_images(pid, &mappings);
@@ -36,7 +35,7 @@ pub fn survey(target: &Target, by_hand: &[CustomSpec]) -> Result<Survey, Collect
         // Only indirect functions need it; the discovery says so if one does.
         Err(_) => Box::new(NoMemory),
     };
-    let mut discovery = discover_with(&images, memory.as_ref(), by_hand)?;
+    let mut discovery = discover_wanted(&images, memory.as_ref(), wanted)?;
     discovery.leave_uncalled_operators_out(&images);
     let calls = plan(&discovery, &images);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();

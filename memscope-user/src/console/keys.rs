@@ -44,6 +44,7 @@ pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     let settings = Settings {
         live_capacity: memscope_ebpf::limits::LIVE_CAPACITY,
         by_hand: Vec::new(),
+        regions: false,
         limits: Limits::default(),
         accepted: Accepted::default(),
     };

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::live::LiveBlock;
+use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State};
 use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
@@ -84,6 +85,10 @@ struct ObjectAttr {
     file_flags: u32,
 }
 
+// SAFETY: as above.
+unsafe impl Plain for Region {}
+// SAFETY: as above.
+unsafe impl Plain for RegionWork {}
 // SAFETY: as above.
 unsafe impl Plain for Page {}
 // SAFETY: as above.

@@ -27,6 +27,8 @@ pub const TRACEPOINTS: [(&str, &str); 3] = [
 pub struct Capacities {
     /// Live blocks.
     pub live: u32,
+    /// Regions; 0: none are followed.
+    pub regions: u32,
     /// Unwind table pages of 1 KiB of code.
     pub pages: u32,
     /// Unwind table rows.
@@ -37,6 +39,7 @@ impl Capacities {
     /// The smallest there are, for trying whether the object loads at all.
     pub const LEAST: Self = Self {
         live: 1,
+        regions: 1,
         pages: 1,
         rows: 1,
     };
@@ -72,6 +75,7 @@ pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnos
         loader.map_max_entries(LOG_MAP, LEAST_RING);
     }
     loader.map_max_entries(map::LIVE, capacities.live);
+    loader.map_max_entries(map::REGIONS, capacities.regions.max(1));
     loader.map_max_entries(map::PAGES, capacities.pages);
     loader.map_max_entries(map::ROWS, capacities.rows);
     for name in map::PINNED {
@@ -113,7 +117,13 @@ pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<K
 }
 
 /// The uprobe programs.
-const UPROBES: [&str; 3] = ["free_enter", "call_return", "call_enter"];
+const UPROBES: [&str; 5] = [
+    "free_enter",
+    "call_return",
+    "call_enter",
+    "region_return",
+    "region_enter",
+];
 
 /// Has the kernel verify and load a uprobe program.
 ///

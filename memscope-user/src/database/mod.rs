@@ -8,6 +8,7 @@ pub mod links;
 pub mod live_set;
 pub mod load;
 pub mod paths;
+pub mod regions;
 pub mod session;
 pub mod session_file;
 pub mod sites;

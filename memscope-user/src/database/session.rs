@@ -6,6 +6,7 @@ use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::limits::map;
 use memscope_ebpf::live::{EntryNumber, LiveBlock};
+use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State};
 use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
@@ -15,6 +16,7 @@ use super::error::DatabaseError;
 use super::kernel_map::KernelMap;
 use super::live_set::{self, RawEntry, Selection};
 use super::paths::{Roots, SessionPaths};
+use super::regions;
 use super::session_file::SessionFile;
 use super::sites::SiteTable;
 use super::tally::Tally;
@@ -32,6 +34,8 @@ pub struct Session {
     state: KernelMap<u32, State>,
     live: KernelMap<u64, LiveBlock>,
     inflight: KernelMap<u32, InFlight>,
+    regions: KernelMap<u64, Region>,
+    region_work: KernelMap<u32, RegionWork>,
     records: KernelMap<u32, SiteRecord>,
     frames: KernelMap<u32, u64>,
     counters: KernelMap<u32, u64>,
@@ -72,6 +76,8 @@ impl Session {
             state: open_map(&paths, id, map::STATE)?,
             live: open_map(&paths, id, map::LIVE)?,
             inflight: open_map(&paths, id, map::INFLIGHT)?,
+            regions: open_map(&paths, id, map::REGIONS)?,
+            region_work: open_map(&paths, id, map::REGION_WORK)?,
             records: open_map(&paths, id, map::SITE_RECORDS)?,
             frames: open_map(&paths, id, map::FRAMES)?,
             counters: open_map(&paths, id, map::COUNTERS)?,
@@ -164,6 +170,17 @@ impl Session {
                 return Ok(entries);
             }
         }
+    }
+
+    /// The regions born up to `born_until_ms`, in no order, an allocator's own among them.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn regions(&self, born_until_ms: u64) -> Result<Vec<RawEntry>, DatabaseError> {
+        if self.file.capacities.regions == 0 {
+            return Ok(Vec::new());
+        }
+        regions::read(&self.regions, &self.region_work, born_until_ms).map_err(DatabaseError::map("read", map::REGIONS))
     }
 
     /// How many live blocks there are.

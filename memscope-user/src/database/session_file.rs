@@ -50,6 +50,8 @@ pub struct SessionFile {
     pub runs: Vec<Run>,
     /// What the target had mapped executable, by generation of the mappings; the last is the present one.
     pub generations: Vec<MappedGeneration>,
+    /// When the target's mappings were last looked at: code loaded since is not unwound through, nor named.
+    pub mappings_seen: Moment,
     /// What of the unwind tables is where in the kernel's arrays.
     pub layout: Layout,
     /// Probed functions; a call index is a position in this list.

@@ -87,6 +87,19 @@ pub fn lock_existing(paths: &SessionPaths, id: TargetId) -> Result<FolderLock, D
     }
 }
 
+/// Locks a session if it is there and nobody else holds it.
+///
+/// # Errors
+/// Its folder is not ours, or cannot be opened.
+pub fn try_lock(paths: &SessionPaths) -> Result<Option<FolderLock>, DatabaseError> {
+    if paths.run.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    folder::check_ours(&paths.run)?;
+    let lock = FolderLock::try_acquire(&paths.run)?;
+    Ok(lock.filter(|lock| lock.still_at(&paths.run)))
+}
+
 /// Removes a session in whatever state it is: links first, so that the probes leave the target; then maps; then files.
 /// Killed anywhere, what remains is still found by [`list`] and removed by the next call.
 ///

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::sacrifice::Sacrifice;
+use crate::allocator::discovery::Wanted;
 use crate::collection::error::CollectionError;
 use crate::collection::survey::survey;
 use crate::database::error::DatabaseError;
@@ -140,7 +141,7 @@ const TYPICAL_FRAMES: f64 = 10.0;
 /// As on any target.
 pub fn probe(pid: u32) -> Result<aya::Ebpf, CalibrationError> {
     let target = Target::of_pid(Pid(pid)).map_err(CollectionError::from)?;
-    let survey = survey(&target, &[])?;
+    let survey = survey(&target, Wanted::default())?;
     let mut object = load::object_alone()?;
     let named = |name: &str| survey.calls.iter().position(|call| call.function == name);
     let (Some(malloc), Some(free)) = (named("malloc"), named("free").or_else(|| named("cfree"))) else {

@@ -77,7 +77,7 @@ pub fn attach(object: &mut Ebpf, paths: &SessionPaths, thread: u32, probes: &[Pr
     }
     for Probe { index, call, module } in probes {
         for program in call.programs() {
-            let pin = links.join(format!("{:03}-{}", index.0, program.name()));
+            let pin = pin_of(paths, *index, *program);
             // A probe that is there stays: a refresh only adds.
             if pin.symlink_metadata().is_ok() {
                 continue;
@@ -87,6 +87,17 @@ pub fn attach(object: &mut Ebpf, paths: &SessionPaths, thread: u32, probes: &[Pr
         }
     }
     Ok(())
+}
+
+fn pin_of(paths: &SessionPaths, index: CallIndex, program: Program) -> PathBuf {
+    paths.links().join(format!("{:03}-{}", index.0, program.name()))
+}
+
+/// Whether all programs of a probe are attached.
+#[must_use]
+pub fn is_attached(paths: &SessionPaths, probe: &Probe<'_>) -> bool {
+    let is_there = |program: &Program| pin_of(paths, probe.index, *program).symlink_metadata().is_ok();
+    probe.call.programs().iter().all(is_there)
 }
 
 /// Attaches programs that do nothing where those of the plan would sit, unpinned: they go with the object.

@@ -35,6 +35,8 @@ pub struct PlannedCall {
     pub entry: RuntimeAddress,
     /// Where it begins in the module's file.
     pub entry_offset: FileOffset,
+    /// Bytes of its code, as its symbol says; 0: unknown.
+    pub length: u64,
     /// The site in the module's file.
     pub site_offset: FileOffset,
     /// The site.
@@ -75,6 +77,7 @@ impl PlannedCall {
     pub fn programs(&self) -> &'static [Program] {
         match self.spec().map(|spec| spec.kind) {
             Some(CallKind::Free) => &[Program::FreeEnter],
+            Some(kind) if kind.is_of_regions() => &[Program::RegionReturn, Program::RegionEnter],
             Some(_) => &[Program::CallReturn, Program::CallEnter],
             None => &[],
         }
@@ -90,6 +93,10 @@ pub enum Program {
     CallReturn,
     /// A call begins.
     CallEnter,
+    /// mmap or one of its kin returns, by uretprobe.
+    RegionReturn,
+    /// mmap or one of its kin begins.
+    RegionEnter,
     /// Nothing, at an entry: see [`Program::empty`].
     EmptyEnter,
     /// Nothing, at a return.
@@ -104,6 +111,8 @@ impl Program {
             Self::FreeEnter => "free_enter",
             Self::CallReturn => "call_return",
             Self::CallEnter => "call_enter",
+            Self::RegionReturn => "region_return",
+            Self::RegionEnter => "region_enter",
             Self::EmptyEnter => "empty_enter",
             Self::EmptyReturn => "empty_return",
         }
@@ -113,8 +122,8 @@ impl Program {
     #[must_use]
     pub const fn empty(self) -> Self {
         match self {
-            Self::FreeEnter | Self::CallEnter | Self::EmptyEnter => Self::EmptyEnter,
-            Self::CallReturn | Self::EmptyReturn => Self::EmptyReturn,
+            Self::FreeEnter | Self::CallEnter | Self::RegionEnter | Self::EmptyEnter => Self::EmptyEnter,
+            Self::CallReturn | Self::RegionReturn | Self::EmptyReturn => Self::EmptyReturn,
         }
     }
 }
@@ -207,6 +216,7 @@ fn plan_call(
         file,
         entry: content.bias.to_runtime(function.address),
         entry_offset: function.offset,
+        length: function.size,
         site_offset: FileOffset(function.offset.0 + u64::from(site.offset)),
         site,
     }

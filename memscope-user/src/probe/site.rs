@@ -81,6 +81,7 @@ impl ProbeSite {
             size: spec.size.map(place),
             count: spec.count.map(place),
             pointer: spec.pointer.map(place),
+            flags: spec.flags.map(place),
             result: match spec.result {
                 CallResult::Stored(argument) => CallResult::Stored(place(argument)),
                 other => other,

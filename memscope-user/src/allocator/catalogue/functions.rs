@@ -17,6 +17,8 @@ const fn row(name: &'static str, kind: CallKind, count: Option<Argument>, size: 
             count,
             pointer: None,
             result: CallResult::Returned,
+            failure_frees: false,
+            flags: None,
         },
     }
 }
@@ -60,6 +62,13 @@ const fn realloc(name: &'static str, pointer: u8, size: u8) -> Entry {
     entry
 }
 
+/// As [`realloc`], but frees the old block when it fails.
+const fn realloc_or_free(name: &'static str, pointer: u8, size: u8) -> Entry {
+    let mut entry = realloc(name, pointer, size);
+    entry.role.failure_frees = true;
+    entry
+}
+
 /// As [`realloc`], with a count.
 const fn realloc_array(name: &'static str, pointer: u8, count: u8, size: u8) -> Entry {
     let mut entry = row(name, CallKind::Realloc, at(count), at(size));
@@ -91,8 +100,8 @@ pub const C: &[Entry] = &[
     // C23.
     free("free_sized"),
     free("free_aligned_sized"),
-    // BSD's: frees the old block when it fails, which a row cannot say; it then calls free itself.
-    realloc("reallocf", 0, 1),
+    // BSD's.
+    realloc_or_free("reallocf", 0, 1),
     // glibc's second names, which replacements define as well.
     alloc("__libc_malloc", 0),
     free("__libc_free"),
@@ -228,7 +237,7 @@ pub const TCMALLOC: &[Entry] = &[
     alloc("tcmalloc_size_returning_operator_new_aligned_hot_cold_nothrow", 0),
 ];
 
-/// mimalloc's own names. `mi_reallocf` is as `reallocf` above; `mi_expand` fails with NULL and changes nothing.
+/// mimalloc's own names. `mi_expand` fails with NULL and changes nothing.
 pub const MIMALLOC: &[Entry] = &[
     alloc("mi_malloc", 0),
     free("mi_free"),
@@ -237,7 +246,7 @@ pub const MIMALLOC: &[Entry] = &[
     realloc("mi_realloc", 0, 1),
     array("mi_mallocn", 0, 1),
     realloc_array("mi_reallocn", 0, 1, 2),
-    realloc("mi_reallocf", 0, 1),
+    realloc_or_free("mi_reallocf", 0, 1),
     realloc("mi_rezalloc", 0, 1),
     realloc_array("mi_recalloc", 0, 1, 2),
     realloc("mi_expand", 0, 1),
@@ -290,7 +299,7 @@ pub const MIMALLOC: &[Entry] = &[
     alloc("mi_heap_zalloc_small", 1),
     realloc("mi_heap_realloc", 1, 2),
     realloc_array("mi_heap_reallocn", 1, 2, 3),
-    realloc("mi_heap_reallocf", 1, 2),
+    realloc_or_free("mi_heap_reallocf", 1, 2),
     realloc("mi_heap_rezalloc", 1, 2),
     realloc_array("mi_heap_recalloc", 1, 2, 3),
     copy("mi_heap_strdup"),
@@ -335,4 +344,26 @@ pub const RUST: &[Entry] = &[
     alloc("__rust_alloc_zeroed", 0),
     free("__rust_dealloc"),
     realloc("__rust_realloc", 0, 3),
+];
+
+const fn region(name: &'static str, kind: CallKind, pointer: Option<Argument>, size: u8) -> Entry {
+    let mut entry = row(name, kind, None, at(size));
+    entry.role.pointer = pointer;
+    entry
+}
+
+/// mremap(old, old size, new size, flags, …): the old size travels as the count.
+const fn remap(name: &'static str) -> Entry {
+    let mut entry = region(name, CallKind::Remap, at(0), 2);
+    entry.role.count = at(1);
+    entry.role.flags = at(3);
+    entry
+}
+
+/// The C library's calls for memory regions (mmap(2), munmap(2), mremap(2)).
+pub const REGIONS: &[Entry] = &[
+    region("mmap", CallKind::Map, None, 1),
+    region("mmap64", CallKind::Map, None, 1),
+    region("munmap", CallKind::Unmap, at(0), 1),
+    remap("mremap"),
 ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::allocator::catalogue::{C, JEMALLOC, MIMALLOC, OPERATORS, RUST, TCMALLOC};
+use crate::allocator::catalogue::{C, JEMALLOC, MIMALLOC, OPERATORS, REGIONS, RUST, TCMALLOC};
 use crate::target::address::ElfAddress;
 use crate::target::elf::{ElfError, ElfImage, FunctionKind, SymbolTable};
 
@@ -43,7 +43,7 @@ pub(super) struct Definitions {
 impl Definitions {
     /// Reads the symbol tables of an image: once, and once more if it turns out to hold a jemalloc with a prefix.
     pub(super) fn of(image: &ElfImage) -> Self {
-        let plain: BTreeSet<&str> = [C, JEMALLOC, OPERATORS, TCMALLOC, MIMALLOC, RUST]
+        let plain: BTreeSet<&str> = [C, JEMALLOC, OPERATORS, TCMALLOC, MIMALLOC, RUST, REGIONS]
             .into_iter()
             .flatten()
             .map(|entry| entry.name)

@@ -1,7 +1,7 @@
 //! Whose functions an image's definitions are: which allocators it implements, and which tables belong to each.
 
 use super::definitions::{Definitions, GLIBC_MARKS, MUSL_MARKS, RUST_DEFAULT};
-use crate::allocator::catalogue::{AllocatorName, C, Entry, JEMALLOC, MIMALLOC, OPERATORS, RUST, TCMALLOC};
+use crate::allocator::catalogue::{AllocatorName, C, Entry, JEMALLOC, MIMALLOC, OPERATORS, REGIONS, RUST, TCMALLOC};
 
 /// One allocator of an image with the functions it may define.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,11 @@ pub(super) fn owners(defined: &Definitions, soname: Option<&str>) -> Vec<Owner> 
         owners.push(Owner::new(AllocatorName::RustGlobal, RUST));
     }
     owners
+}
+
+/// mmap and its kin, where a C library, or what stands in for it, defines them.
+pub(super) fn of_regions(defined: &Definitions) -> Option<Owner> {
+    (defined.has("mmap") && defined.has("munmap")).then(|| Owner::new(AllocatorName::Regions, REGIONS))
 }
 
 /// Decides who the plain C names belong to. One statically linked image may hold the C library's `malloc` and another

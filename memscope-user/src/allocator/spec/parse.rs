@@ -35,6 +35,8 @@ pub(super) fn parse(kind: SpecKind, text: &str) -> Result<CustomSpec, SpecError>
             count: arguments.count,
             pointer: arguments.pointer,
             result,
+            failure_frees: false,
+            flags: None,
         },
     })
 }

@@ -53,7 +53,7 @@ impl SiteNeed {
             CallResult::Stored(argument) => Some(argument),
             CallResult::Returned | CallResult::Nothing => None,
         };
-        let arguments = [spec.size, spec.count, spec.pointer, stored];
+        let arguments = [spec.size, spec.count, spec.pointer, spec.flags, stored];
         let frees = spec.kind == CallKind::Free;
         Self {
             arguments: arguments.into_iter().flatten().collect(),

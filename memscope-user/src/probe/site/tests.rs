@@ -48,6 +48,8 @@ fn spec(function: &str) -> CallSpec {
         pointer: pointer.map(argument),
         result,
         zero_size_frees: false,
+        failure_frees: false,
+        flags: None,
         index: CallIndex(0),
     }
 }
