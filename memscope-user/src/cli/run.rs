@@ -6,9 +6,11 @@ use clap::Parser as _;
 
 use super::arguments::{Arguments, Command, SacrificeArguments};
 use super::{attach, console, lifecycle, os, print, show, trace};
+use crate::collection::budget;
 use crate::collection::error::CollectionError;
 use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
+use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::export::file::FileError;
 use crate::host::calibration::CalibrationError;
@@ -141,6 +143,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     Privileges::of_this_process()
         .and_then(Privileges::require)
         .map_err(CollectionError::from)?;
+    let _ = budget::take_probes_out(&Roots::from_environment());
     match &arguments.command {
         Command::Attach(attach) => attach::run(attach, verbose),
         Command::Detach(detach) => lifecycle::detach(detach),

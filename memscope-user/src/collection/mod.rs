@@ -1,5 +1,6 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
+pub mod budget;
 pub mod calls;
 pub mod code;
 pub mod cost;

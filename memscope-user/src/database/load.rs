@@ -109,7 +109,7 @@ pub fn object_alone() -> Result<Ebpf, DatabaseError> {
 /// The object has no such map.
 pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<KernelMap<K, V>, DatabaseError> {
     let missing = || DatabaseError::Load(format!("the object has no array {name}"));
-    let Some(Map::Array(data)) = object.map(name) else {
+    let Some(Map::Array(data) | Map::PerCpuArray(data)) = object.map(name) else {
         return Err(missing());
     };
     let fd = data.fd().as_fd().try_clone_to_owned();
