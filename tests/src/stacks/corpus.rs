@@ -9,8 +9,24 @@ use crate::workload::{Folder, Kind, Running};
 
 /// Actions of `programs/frames.c`; the library of `load` is added to it.
 const C_ACTIONS: &[&str] = &[
-    "plain", "family", "recursion", "large", "alloca", "array", "realigned", "vectors", "tail", "noreturn", "callbacks",
-    "threads", "signal", "altstack", "spin", "sleep", "coroutine", "loaded",
+    "plain",
+    "family",
+    "recursion",
+    "large",
+    "alloca",
+    "array",
+    "realigned",
+    "vectors",
+    "tail",
+    "noreturn",
+    "callbacks",
+    "threads",
+    "signal",
+    "altstack",
+    "spin",
+    "sleep",
+    "coroutine",
+    "loaded",
 ];
 const CXX_ACTIONS: &[&str] = &["deep", "exceptions", "virtual", "library", "threads"];
 const NO_FRAME_POINTER: &str = "-fomit-frame-pointer";
@@ -107,7 +123,11 @@ impl Subject {
 
     /// `rust_work.rs`, built with these flags.
     pub fn rust(flags: &[&str]) -> Self {
-        Self::new(format!("Rust {}", flags.join(" ")), What::Worker(rust_program(flags)), 1)
+        Self::new(
+            format!("Rust {}", flags.join(" ")),
+            What::Worker(rust_program(flags)),
+            1,
+        )
     }
 
     /// A program of everyday use.
@@ -141,8 +161,20 @@ impl Subject {
         .map(Self::c)
         .into();
         all.extend([&["-O0"][..], &["-O2"], &["-O3", "-march=x86-64-v3"], &["-O2", "-flto"]].map(Self::cxx));
-        all.extend([&["-Copt-level=0"][..], &["-Copt-level=2"], &["-Copt-level=3", "-Clto=fat", "-Ccodegen-units=1"]].map(Self::rust));
-        all.extend(Kind::ALL.into_iter().filter(|kind| *kind != Kind::Rust).map(Self::everyday));
+        all.extend(
+            [
+                &["-Copt-level=0"][..],
+                &["-Copt-level=2"],
+                &["-Copt-level=3", "-Clto=fat", "-Ccodegen-units=1"],
+            ]
+            .map(Self::rust),
+        );
+        all.extend(
+            Kind::ALL
+                .into_iter()
+                .filter(|kind| *kind != Kind::Rust)
+                .map(Self::everyday),
+        );
         all.push(Self::deeper());
         all
     }

@@ -78,19 +78,21 @@ fn longer<'a>(reference: &'a Counted, stack: &ReportedStack) -> Option<&'a Frame
     next.starts_with(&stack.frames).then_some(next)
 }
 
-/// The stack and the reference's that has most in common with it.
+/// The stack and the reference's that has most in common with it, about where they part.
 fn example(reason: &str, stack: &ReportedStack, reference: &Counted) -> String {
+    const ABOUT: usize = 4;
     let common = |frames: &Frames| frames.iter().zip(&stack.frames).take_while(|(a, b)| a == b).count();
     let nearest = reference.keys().max_by_key(|frames| common(frames));
     let nearest = nearest.map_or(&[][..], Vec::as_slice);
-    let mut text = format!("{reason}, {} times:\n", stack.count);
-    for index in 0..stack.frames.len().max(nearest.len()) {
+    let part = common(&nearest.to_vec());
+    let mut text = format!("{reason}, {} times, {part} frames in common:\n", stack.count);
+    let end = stack.frames.len().max(nearest.len());
+    for index in part.saturating_sub(ABOUT)..end.min(part + ABOUT) {
         let ours = stack.names.get(index).map_or("-", String::as_str);
-        let same = stack.frames.get(index) == nearest.get(index);
-        let theirs = nearest
-            .get(index)
-            .filter(|_| !same)
-            .map_or(String::new(), |address| format!("   reference {address:#x}"));
+        let theirs = match nearest.get(index) {
+            Some(address) if index >= part => format!("   reference {address:#x}"),
+            _ => String::new(),
+        };
         text += &format!("    {ours}{theirs}\n");
     }
     text
@@ -116,8 +118,14 @@ mod tests {
 
     #[test]
     fn equal_stacks_are_counted_as_often_as_both_saw_them() {
-        let difference = compare(&reference(&[(&[1, 2], 3), (&[1, 3], 1)]), &[stack(&[1, 2], true, 3), stack(&[1, 3], true, 1)]);
-        assert_eq!((difference.stacks, difference.whole, difference.equal, difference.missed), (4, 4, 4, 0));
+        let difference = compare(
+            &reference(&[(&[1, 2], 3), (&[1, 3], 1)]),
+            &[stack(&[1, 2], true, 3), stack(&[1, 3], true, 1)],
+        );
+        assert_eq!(
+            (difference.stacks, difference.whole, difference.equal, difference.missed),
+            (4, 4, 4, 0)
+        );
         assert!(difference.reasons.is_empty());
         let more = compare(&reference(&[(&[1, 2], 2)]), &[stack(&[1, 2], true, 5)]);
         assert_eq!((more.equal, more.reasons.values().sum::<u64>()), (2, 3));

@@ -2,6 +2,7 @@
 //! libgcc's unwinder gave inside the program at the same calls.
 
 pub mod corpus;
+pub mod debugger;
 pub mod difference;
 pub mod ledger;
 pub mod reported;

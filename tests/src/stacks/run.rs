@@ -38,7 +38,10 @@ impl fmt::Display for Row {
             missed,
             ..
         } = &self.difference;
-        let mut others: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let mut others: Vec<String> = reasons
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"))
+            .collect();
         if *missed > 0 {
             others.push(format!("{missed} only in the reference"));
         }
