@@ -250,7 +250,10 @@ fn rbp_zero_marks_the_outermost_frame_of_code_that_keeps_frame_pointers() {
 #[test]
 fn rbp_zero_is_no_mark_where_no_frame_pointer_led() {
     let mut world = World::new(&[plain(2)]).stack(&[(8, JIT + 0x10)]);
-    assert_eq!(world.walk(in_row(0), 0), (vec![in_row(0), JIT + 0x10], StackEnd::NoTable, 0));
+    assert_eq!(
+        world.walk(in_row(0), 0),
+        (vec![in_row(0), JIT + 0x10], StackEnd::NoTable, 0)
+    );
     assert_eq!(world.walk(JIT + 0x10, 0), (vec![JIT + 0x10], StackEnd::NoTable, 0));
 }
 
