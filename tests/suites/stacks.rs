@@ -198,3 +198,106 @@ fn callers_are_gdbs_where_the_program_stands_still() {
     assert!(stacks.iter().any(same), "gdb {gdbs:x?}\n{stacks:#?}");
     session.detach();
 }
+
+/// Debian's musl has neither call frame information nor frame pointers.
+#[test]
+fn stacks_in_musl_have_the_programs_frames_and_say_where_its_libc_ends_them() {
+    let program = Program::new("frames.c").compiler("musl-gcc").flags(&[
+        "-O2",
+        "-fomit-frame-pointer",
+        "-foptimize-sibling-calls",
+    ]);
+    let mut target = Target::start::<&str>(&program.build(), &[]);
+    let memscope = Memscope::new();
+    let session = memscope.attach(&target);
+    for action in [
+        "plain",
+        "family",
+        "recursion",
+        "realigned",
+        "noreturn",
+        "callbacks",
+        "threads",
+    ] {
+        target.act(action);
+    }
+    let stacks = reported(&memscope, &target);
+    let functions = |stack: &ReportedStack| -> Vec<String> {
+        let last = |name: &String| name.rsplit(' ').next().unwrap_or_default().to_owned();
+        stack.names.iter().map(last).collect()
+    };
+    let all: Vec<Vec<String>> = stacks.iter().map(functions).collect();
+    for stack in &stacks {
+        assert!(
+            !stack.whole && stack.end == "no unwind table for this mapping",
+            "{stack:#?}"
+        );
+        let last = stack.names.last().expect("a stack has frames");
+        assert!(last.contains(" libc.so "), "it ends in the libc: {stack:#?}");
+    }
+    for chain in [
+        &["take", "recurse", "do_recursion", "obey", "main", "?"][..],
+        &[
+            "take",
+            "realigned",
+            "realigned",
+            "realigned",
+            "realigned",
+            "realigned",
+            "realigned",
+            "do_realigned",
+            "obey",
+            "main",
+            "?",
+        ],
+        &[
+            "take",
+            "never_returns",
+            "never_returns",
+            "calls_last",
+            "do_noreturn",
+            "obey",
+            "main",
+            "?",
+        ],
+    ] {
+        assert!(all.iter().any(|functions| functions == chain), "{chain:?} in {all:#?}");
+    }
+    session.detach();
+}
+
+#[test]
+fn stats_tell_how_many_stacks_are_whole_by_reason_and_by_module() {
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&c_program(&["-O2"]).build(), &[]);
+    let session = memscope.attach(&target);
+    let stats = |target: &Target| -> (String, serde_json::Value) {
+        let pid = target.pid().to_string();
+        let json = memscope.ok(&["stats", &pid, "--format", "json"]).stdout;
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        (
+            memscope.ok(&["stats", &pid]).stdout,
+            json["databases"][0]["stacks"].clone(),
+        )
+    };
+    target.act("plain");
+    target.act("recursion");
+    let (text, json) = stats(&target);
+    assert_eq!(
+        (&json["stacks"], &json["whole_share"]),
+        (&16.into(), &1.0.into()),
+        "{json:#}"
+    );
+    assert_eq!(json["ends_in"], serde_json::json!([]));
+    assert!(text.contains("  stacks         16, 100.0 % whole\n"), "{text}");
+    target.act("deeper");
+    let (text, json) = stats(&target);
+    assert_eq!(json["ends_in"][0]["module"], "frames", "{json:#}");
+    assert_eq!(json["ends_in"][0]["end"], "frame limit", "{json:#}");
+    assert!(text.contains("  stacks         17, 94.1 % whole\n"), "{text}");
+    assert!(
+        text.contains("           1 end in frames: frame limit (5.8 %, 1 sites)\n"),
+        "{text}"
+    );
+    session.detach();
+}

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
+use super::postgres;
 use crate::memscope::Memscope;
 use crate::program::Program;
 use crate::target::Target;
 use crate::workload::{Folder, Kind, Running};
 
-/// Actions of `programs/frames.c`; the library of `load` is added to it.
+/// Actions of `programs/frames.c`.
 const C_ACTIONS: &[&str] = &[
     "plain",
     "family",
@@ -42,7 +43,7 @@ pub struct Subject {
 
 #[derive(Clone, Debug)]
 enum What {
-    /// One of ours that obeys commands.
+    /// One of ours that obeys commands; `loaded` among them: it loads the library first.
     Ours {
         program: Program,
         actions: &'static [&'static str],
@@ -51,17 +52,21 @@ enum What {
     Worker(Program),
     /// A program of everyday use.
     Everyday(Kind),
+    /// PostgreSQL's server.
+    Postgres,
 }
 
 /// A program of the corpus at work.
 #[derive(Debug)]
 pub enum AtWork {
-    /// See [`What::Ours`]; the file is the library to be loaded.
+    /// See [`What::Ours`].
     Ours(Target, &'static [&'static str], u32),
     /// See [`What::Worker`].
     Worker(Target, u32),
     /// See [`What::Everyday`].
     Everyday(Running, u32),
+    /// See [`What::Postgres`].
+    Postgres(Target, u32),
 }
 
 /// The flags of one way to build.
@@ -175,6 +180,7 @@ impl Subject {
                 .filter(|kind| *kind != Kind::Rust)
                 .map(Self::everyday),
         );
+        all.extend(postgres::programs().map(|_| Self::new("postgres --single".to_owned(), What::Postgres, 2)));
         all.push(Self::deeper());
         all
     }
@@ -189,6 +195,7 @@ impl Subject {
         match &self.what {
             What::Ours { program, actions } => AtWork::Ours(target(program), actions, self.rounds),
             What::Worker(program) => AtWork::Worker(target(program), self.rounds),
+            What::Postgres => AtWork::Postgres(postgres::start(folder, variables), self.rounds),
             What::Everyday(kind) => AtWork::Everyday(Running::start(*kind, folder, variables), self.rounds),
         }
     }
@@ -198,7 +205,7 @@ impl AtWork {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         match self {
-            Self::Ours(target, ..) | Self::Worker(target, _) => target.pid(),
+            Self::Ours(target, ..) | Self::Worker(target, _) | Self::Postgres(target, _) => target.pid(),
             Self::Everyday(running, _) => running.pid(),
         }
     }
@@ -222,6 +229,7 @@ impl AtWork {
                     target.act(&format!("work {round}"));
                 }
             }
+            Self::Postgres(target, rounds) => (0..*rounds).for_each(|round| postgres::round(target, round)),
             Self::Everyday(running, rounds) => drop(running.work(0..*rounds)),
         }
     }
@@ -232,6 +240,8 @@ impl AtWork {
             Self::Ours(target, ..) | Self::Worker(target, _) => {
                 assert_eq!(target.quit().code, Some(0));
             }
+            // It ends at the end of its input.
+            Self::Postgres(target, _) => assert_eq!(target.ending().code, Some(0)),
             Self::Everyday(running, _) => running.end(),
         }
     }

@@ -5,5 +5,6 @@ pub mod corpus;
 pub mod debugger;
 pub mod difference;
 pub mod ledger;
+pub mod postgres;
 pub mod reported;
 pub mod run;
