@@ -11,6 +11,7 @@ pub mod program;
 pub mod report;
 pub mod server;
 pub mod session;
+pub mod stacks;
 pub mod state_dirs;
 pub mod stepper;
 pub mod target;

@@ -262,9 +262,9 @@ impl Walk {
         let Ok(rbp) = self.read_rbp(target) else {
             return self.ended(distrust);
         };
-        self.flags |= BY_FRAME_POINTER;
-        // psABI 3.4.1: code marks the outermost frame with rbp = 0.
-        if rbp == 0 {
+        // psABI 3.4.1: code that keeps frame pointers marks the outermost frame with rbp = 0. Only a frame pointer that led
+        // here tells that the code keeps them: in code that does not, rbp is often 0 and means nothing.
+        if rbp == 0 && self.came == BY_GUESS {
             return self.ended(StackEnd::Outermost);
         }
         if rbp < self.sp || rbp & 7 != 0 || rbp - self.sp > MAX_FRAME_POINTER_REACH {
@@ -273,6 +273,7 @@ impl Walk {
         let Some(return_address) = target.read_word(rbp.wrapping_add(8)) else {
             return self.ended(distrust);
         };
+        self.flags |= BY_FRAME_POINTER;
         self.rbp_is = RBP_SAVED;
         self.call_came_from(return_address, rbp.wrapping_add(16), BY_GUESS)
     }

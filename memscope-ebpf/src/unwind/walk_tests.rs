@@ -224,8 +224,8 @@ fn code_without_cfi_is_crossed_by_frame_pointer_and_flagged() {
 fn what_is_no_frame_pointer_is_not_followed() {
     for bp in [STACK - 8, STACK + 17, STACK + (2 << 20), STACK + 0x800] {
         let mut world = World::new(&[plain(2)]).stack(&[(8, JIT + 0x10)]);
-        let (frames, end, _) = world.walk(in_row(0), bp);
-        assert_eq!((frames.len(), end), (2, StackEnd::NoTable), "{bp:x}");
+        let (frames, end, flags) = world.walk(in_row(0), bp);
+        assert_eq!((frames.len(), end, flags), (2, StackEnd::NoTable, 0), "{bp:x}");
     }
     let mut world = World::new(&[]).stack(&[(32, 0x99), (40, 0xdead_0000)]);
     let (frames, end, flags) = world.walk(JIT + 0x10, STACK + 32);
@@ -238,12 +238,23 @@ fn what_is_no_frame_pointer_is_not_followed() {
 }
 
 #[test]
-fn rbp_zero_marks_the_outermost_frame() {
-    let mut world = World::new(&[]);
+fn rbp_zero_marks_the_outermost_frame_of_code_that_keeps_frame_pointers() {
+    let mut world = World::new(&[]).stack(&[(32, 0), (40, JIT + 0x20)]);
     assert_eq!(
-        world.walk(JIT + 0x10, 0),
-        (vec![JIT + 0x10], StackEnd::Outermost, BY_FRAME_POINTER)
+        world.walk(JIT + 0x10, STACK + 32),
+        (vec![JIT + 0x10, JIT + 0x20], StackEnd::Outermost, BY_FRAME_POINTER)
     );
+}
+
+/// Code without CFI need not keep frame pointers (musl does not): rbp may hold any number, and is often 0.
+#[test]
+fn rbp_zero_is_no_mark_where_no_frame_pointer_led() {
+    let mut world = World::new(&[plain(2)]).stack(&[(8, JIT + 0x10)]);
+    assert_eq!(
+        world.walk(in_row(0), 0),
+        (vec![in_row(0), JIT + 0x10], StackEnd::NoTable, 0)
+    );
+    assert_eq!(world.walk(JIT + 0x10, 0), (vec![JIT + 0x10], StackEnd::NoTable, 0));
 }
 
 #[test]

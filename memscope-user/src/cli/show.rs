@@ -13,7 +13,7 @@ use super::run::{CommandError, complain};
 use super::select;
 use crate::collection::cost::{self, Cost};
 use crate::collection::error::CollectionError;
-use crate::collection::{region_owner, status};
+use crate::collection::{region_owner, stack_shares, status};
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
@@ -23,6 +23,7 @@ use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
 use crate::report::Escaped;
 use crate::report::model::CollectionState;
+use crate::report::stack_shares::StackShares;
 use crate::target::identity::TargetId;
 
 /// One database, counted.
@@ -45,6 +46,7 @@ struct Stats {
     sites: Used,
     /// Sites by why their stacks end.
     stack_ends: BTreeMap<&'static str, u64>,
+    stacks: StackShares,
     events: BTreeMap<&'static str, u64>,
     anomalies: BTreeMap<&'static str, u64>,
     losses: BTreeMap<&'static str, u64>,
@@ -141,6 +143,7 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
             capacity: SITE_CAPACITY,
         },
         stack_ends,
+        stacks: stack_shares::of(session, &sites),
         events: tally.nonzero(Weight::Event),
         anomalies: tally.nonzero(Weight::Anomaly),
         losses: tally.nonzero(Weight::Loss),
@@ -176,9 +179,7 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
         "  sites          {} of {} at most",
         stats.sites.used, stats.sites.capacity
     )?;
-    for (end, count) in &stats.stack_ends {
-        writeln!(out, "    {count:>12} stacks end: {end}")?;
-    }
+    stats.stacks.write(out)?;
     let text = |key: &str| {
         Counter::ALL
             .iter()

@@ -12,6 +12,7 @@ pub mod reading;
 pub mod region_owner;
 pub mod settings;
 pub mod site_reading;
+pub mod stack_shares;
 pub mod status;
 pub mod steps;
 pub mod survey;

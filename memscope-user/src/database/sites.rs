@@ -36,6 +36,12 @@ impl RawSite<'_> {
     pub fn end(&self) -> StackEnd {
         StackEnd::from_number(self.record.end).unwrap_or(StackEnd::Unreadable)
     }
+
+    /// At least one frame was found by frame pointer, for want of an unwind table.
+    #[must_use]
+    pub const fn by_frame_pointer(&self) -> bool {
+        self.record.flags & 1 != 0
+    }
 }
 
 impl SiteTable {
@@ -59,6 +65,13 @@ impl SiteTable {
         let from = record.frames_at as usize;
         let frames = self.frames.get(from..from + usize::from(record.frames))?;
         Some(RawSite { record, frames })
+    }
+
+    /// Blocks that were recorded without their stack.
+    #[must_use]
+    pub fn without_stack(&self) -> u64 {
+        let unknown = self.records.get(SiteIndex::UNKNOWN.0 as usize);
+        unknown.map_or(0, |record| record.allocated)
     }
 
     /// Every site in use.

@@ -15,6 +15,7 @@ pub mod own_code;
 pub mod quantity;
 mod sink;
 pub mod sites;
+pub mod stack_shares;
 pub mod summary;
 pub mod summary_json;
 pub mod summary_text;
