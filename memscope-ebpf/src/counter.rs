@@ -78,8 +78,6 @@ counters! {
     AbandonedNested = "abandoned_nested", Loss, "calls taken for nested ones of a call that never returned";
     /// Results that could not be read through their pointer.
     ResultUnreadable = "result_unreadable", Loss, "blocks not recorded: the result could not be read";
-    /// Blocks recorded without a stack because the unwinder's memory was in use on that CPU.
-    StackBusy = "stack_busy", Loss, "blocks recorded without their stack: unwinder busy on that CPU";
     /// Failed reallocations whose old block was put back; readers use it to see that one was on its way.
     Restored = "restored", Event, "failed reallocations, block kept";
     /// Blocks that sampling left out.

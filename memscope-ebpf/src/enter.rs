@@ -91,7 +91,8 @@ pub unsafe fn push(inflight: *mut InFlight, stack_pointer: u64, cookie: u64) -> 
         (*call).cookie = cookie;
         (*call).size = 0;
         (*call).pointer = 0;
-        (*call).old = LiveBlock([0; 3]);
+        // Volatile, or the compiler calls `memset`, which goes byte by byte.
+        (&raw mut (*call).old).write_volatile(LiveBlock([0; 3]));
         if depth == 0 {
             (*inflight).nested = 0;
         }

@@ -5,12 +5,12 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{self, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use memscope_ebpf::limits::MAX_FRAMES;
 use memscope_ebpf::site::StackEnd;
 use memscope_ebpf::unwind::bounded::{element, element_mut};
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
+use memscope_ebpf::unwind::memory::{NOWHERE, WINDOW_WORDS, WalkMemory};
 use memscope_ebpf::unwind::row::{Page, Row};
 use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target, Walk};
 
@@ -48,29 +48,6 @@ pub struct Unwound {
     pub generation: u64,
 }
 
-/// Words of stack read at once. A user-memory read costs some 50 ns whatever its size up to this, a frame of C++ is some
-/// 100 bytes: one read serves several frames.
-const WINDOW: usize = 128;
-/// Where a window lies that holds nothing: user addresses are below 2⁶³, so none is inside.
-const NOWHERE: u64 = 1 << 63;
-
-/// Memory that a walk works in. All of its state is here and not on the stack: what lies on the stack the verifier tracks
-/// value by value, and would follow the loop once for each combination; what lies in a map it takes for unknown.
-#[repr(C)]
-pub struct WalkMemory {
-    /// Frame addresses, innermost first.
-    pub frames: [u64; MAX_FRAMES],
-    window: [u64; WINDOW],
-    walk: Walk,
-    generation: u64,
-    /// Stack address of the window's first word.
-    window_at: u64,
-    /// 1: a window could not be read; words are read one by one from there on.
-    word_by_word: u64,
-    /// The last word read outside the window.
-    word: u64,
-}
-
 /// The world of a walk: pointers to map values. The loop's callback is given its address.
 struct Kernel {
     memory: *mut WalkMemory,
@@ -80,7 +57,7 @@ struct Kernel {
 /// Unwinds the running thread's user stack from these registers into `memory.frames`.
 ///
 /// # Safety
-/// `memory` points into a map value of which the caller has exclusive use.
+/// `memory` is that of the running thread's element of INFLIGHT.
 #[inline(always)]
 pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     let mut unwound = Unwound {
@@ -100,7 +77,8 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     };
     // SAFETY: the caller lends the memory.
     unsafe {
-        (*memory).walk = Walk::begin(registers);
+        // Volatile, or the compiler calls `memset` for a part of it.
+        (&raw mut (*memory).walk).write_volatile(Walk::begin(registers));
         (*memory).generation = began;
         (*memory).window_at = NOWHERE;
         (*memory).word_by_word = 0;
@@ -153,7 +131,7 @@ impl Kernel {
             let memory = self.memory;
             if (*memory).word_by_word == 0 {
                 let window = (&raw mut (*memory).window).cast::<c_void>();
-                let failed = generated::bpf_probe_read_user(window, (WINDOW * 8) as u32, address as *const c_void);
+                let failed = generated::bpf_probe_read_user(window, (WINDOW_WORDS * 8) as u32, address as *const c_void);
                 if failed == 0 {
                     (*memory).window_at = address;
                     (*memory).word = (*memory).window[0];
@@ -194,7 +172,7 @@ impl Target for Kernel {
         unsafe {
             let memory = self.memory;
             let offset = address.wrapping_sub((*memory).window_at);
-            if offset < (WINDOW * 8) as u64 && offset & 7 == 0 {
+            if offset < (WINDOW_WORDS * 8) as u64 && offset & 7 == 0 {
                 return Some(*element(&(*memory).window, (offset >> 3) as u32));
             }
             self.read_outside_window(address).then(|| (*memory).word)

@@ -7,6 +7,7 @@ pub mod bounded;
 pub mod cache;
 pub mod lookup;
 pub mod mapping;
+pub mod memory;
 pub mod row;
 pub mod walk;
 #[cfg(test)]
