@@ -1,6 +1,8 @@
 //! The caller's stack at an allocator's return, in its thread's own working memory.
 
 use memscope_ebpf::inflight::InFlight;
+use memscope_ebpf::live::SiteIndex;
+use memscope_ebpf::unwind::memory::WalkMemory;
 use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER};
 
 use crate::registers::Registers;
@@ -8,7 +10,7 @@ use crate::unwinder;
 
 /// A stack; its frames stay in the thread's memory until the next one is captured.
 pub struct Stack {
-    addresses: *const u64,
+    memory: *mut WalkMemory,
     /// Frames found.
     pub frames: u32,
     /// Why it ends ([`memscope_ebpf::site::StackEnd`] as a number).
@@ -31,15 +33,12 @@ impl Stack {
     #[inline(always)]
     pub unsafe fn capture(inflight: *mut InFlight, registers: Registers) -> Self {
         // SAFETY: the caller's element; no program of the same thread can come in between.
-        let (unwound, addresses) = unsafe {
+        let (unwound, memory) = unsafe {
             let memory = &raw mut (*inflight).memory;
-            (
-                unwinder::unwind(registers.of_walk(), memory),
-                (&raw const (*memory).frames).cast(),
-            )
+            (unwinder::unwind(registers.of_walk(), memory), memory)
         };
         Self {
-            addresses,
+            memory,
             frames: unwound.frames,
             end: unwound.end as u8,
             by_frame_pointer: unwound.flags & BY_FRAME_POINTER != 0,
@@ -52,6 +51,29 @@ impl Stack {
     /// Where its frames are: `frames` of them, innermost first.
     #[inline(always)]
     pub const fn addresses(&self) -> *const u64 {
-        self.addresses
+        // SAFETY: the thread's own memory; only an address is taken.
+        unsafe { (&raw const (*self.memory).frames).cast() }
+    }
+
+    /// The site of the last stack, if this one is the same: the same frames, and the same of everything else in `key`.
+    #[inline(always)]
+    pub fn site_again(&self, key: u64) -> Option<SiteIndex> {
+        // SAFETY: the thread's own memory.
+        unsafe {
+            let memory = self.memory;
+            ((*memory).changed == 0 && (*memory).site_key == key).then(|| SiteIndex((*memory).site as u32))
+        }
+    }
+
+    /// Keeps its site for [`Stack::site_again`].
+    #[inline(always)]
+    pub fn keep_site(&self, key: u64, site: SiteIndex) {
+        // SAFETY: the thread's own memory.
+        unsafe {
+            let memory = self.memory;
+            (*memory).changed = 0;
+            (*memory).site_key = key;
+            (*memory).site = u64::from(site.0);
+        }
     }
 }

@@ -6,13 +6,13 @@ use aya_ebpf::helpers::generated::{self, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use memscope_ebpf::site::StackEnd;
-use memscope_ebpf::unwind::bounded::{element, element_mut};
+use memscope_ebpf::unwind::again::follow_again;
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
 use memscope_ebpf::unwind::memory::{NOWHERE, WINDOW_WORDS, WalkMemory};
 use memscope_ebpf::unwind::row::{Page, Row};
-use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target, Walk};
+use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target};
 
 /// Two buffers of mappings: see [`memscope_ebpf::unwind::mapping`].
 #[map]
@@ -48,6 +48,13 @@ pub struct Unwound {
     pub generation: u64,
 }
 
+const WINDOW_BYTES: u64 = (WINDOW_WORDS * 8) as u64;
+/// Bytes to read where nothing is known of the stack.
+const DEFAULT_WINDOW: u64 = 1024;
+/// A stack is not expected to go on for longer than this.
+const MOST_EXPECTED: u64 = 1 << 20;
+const PAGE: u64 = 4096;
+
 /// The world of a walk: pointers to map values. The loop's callback is given its address.
 struct Kernel {
     memory: *mut WalkMemory,
@@ -77,13 +84,11 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     };
     // SAFETY: the caller lends the memory.
     unsafe {
-        // Volatile, or the compiler calls `memset` for a part of it.
-        (&raw mut (*memory).walk).write_volatile(Walk::begin(registers));
-        (*memory).generation = began;
-        (*memory).window_at = NOWHERE;
-        (*memory).word_by_word = 0;
+        (*memory).begin(registers, began);
     }
     let mut kernel = Kernel { memory, mappings };
+    // The walk's first frame is as likely as not the last walk's, and can then be followed at once.
+    kernel.read_outside_window(registers.sp);
     // SAFETY: the callback has the signature the helper calls, and its context outlives the call.
     let walk = unsafe {
         bpf_loop(
@@ -99,6 +104,8 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     unwound.flags = walk.flags;
     unwound.sp = walk.position().1;
     unwound.generation = began;
+    // SAFETY: as above. Of a walk onto another stack it is no distance, and is not believed when it is used.
+    unsafe { (*memory).reach = unwound.sp.wrapping_sub(registers.sp) };
     // SAFETY: as above.
     if Generation::overtook(unsafe { (&raw const (*state).writing).read_volatile() }, began) {
         unwound.frames = 0;
@@ -113,6 +120,7 @@ unsafe extern "C" fn one_frame(_round: u64, context: *mut c_void) -> i64 {
     // that the kernel points to, but no method of Kernel touches it.
     let (walk, kernel) = unsafe {
         let kernel = &mut *context.cast::<Kernel>();
+        follow_again(&mut *kernel.memory);
         (&mut (*kernel.memory).walk, kernel)
     };
     match walk.step(kernel) {
@@ -126,24 +134,48 @@ impl Kernel {
     /// once for each of the walk's reads.
     #[inline(never)]
     fn read_outside_window(&mut self, address: u64) -> bool {
-        // SAFETY: the caller of `unwind` lends the memory; the helper writes what it is told to and checks user addresses.
+        // SAFETY: the caller of `unwind` lends the memory.
         unsafe {
             let memory = self.memory;
-            if (*memory).word_by_word == 0 {
-                let window = (&raw mut (*memory).window).cast::<c_void>();
-                let failed = generated::bpf_probe_read_user(window, (WINDOW_WORDS * 8) as u32, address as *const c_void);
-                if failed == 0 {
-                    (*memory).window_at = address;
-                    (*memory).word = (*memory).window[0];
-                    return true;
-                }
-                // The end of the stack is near, or memory that is not there.
-                (*memory).window_at = NOWHERE;
-                (*memory).word_by_word = 1;
+            let expected = (*memory).expected_end.wrapping_sub(address);
+            let bytes = if expected.wrapping_sub(1) < MOST_EXPECTED {
+                expected
+            } else {
+                DEFAULT_WINDOW
+            };
+            // The end of the stack may be near: then up to the end of the page.
+            if self.read_window(address, bytes) || self.read_window(address, PAGE - (address & (PAGE - 1))) {
+                (*memory).word = (*memory).window[0];
+                return true;
             }
             let word = (&raw mut (*memory).word).cast::<c_void>();
             generated::bpf_probe_read_user(word, size_of::<u64>() as u32, address as *const c_void) == 0
         }
+    }
+
+    /// Reads a window, in whole words; nothing of less than one.
+    #[inline(always)]
+    unsafe fn read_window(&mut self, address: u64, bytes: u64) -> bool {
+        let memory = self.memory;
+        let mut bytes = if bytes < WINDOW_BYTES { bytes } else { WINDOW_BYTES };
+        // SAFETY: one instruction on one register: a bound that the verifier sees.
+        unsafe {
+            core::arch::asm!("{0} &= {1}", inout(reg) bytes, const (WINDOW_BYTES * 2 - 8), options(pure, nomem, nostack));
+        }
+        if bytes == 0 || bytes > WINDOW_BYTES {
+            return false;
+        }
+        // SAFETY: the caller of `unwind` lends the memory; the helper writes what it is told to and checks user addresses.
+        unsafe {
+            let window = (&raw mut (*memory).window).cast::<c_void>();
+            if generated::bpf_probe_read_user(window, bytes as u32, address as *const c_void) != 0 {
+                (*memory).window_at = NOWHERE;
+                return false;
+            }
+            (*memory).window_at = address;
+            (*memory).window_bytes = bytes;
+        }
+        true
     }
 }
 
@@ -171,9 +203,8 @@ impl Target for Kernel {
         // SAFETY: the caller of `unwind` lends the memory for the length of the walk.
         unsafe {
             let memory = self.memory;
-            let offset = address.wrapping_sub((*memory).window_at);
-            if offset < (WINDOW_WORDS * 8) as u64 && offset & 7 == 0 {
-                return Some(*element(&(*memory).window, (offset >> 3) as u32));
+            if let Some(word) = (*memory).in_window(address) {
+                return Some(word);
             }
             self.read_outside_window(address).then(|| (*memory).word)
         }
@@ -199,7 +230,13 @@ impl Target for Kernel {
 
     #[inline(always)]
     fn record(&mut self, index: u32, address: u64) {
-        // SAFETY: the caller of `unwind` lends the array for the length of the walk.
-        *element_mut(unsafe { &mut (*self.memory).frames }, index) = address;
+        // SAFETY: the caller of `unwind` lends the memory for the length of the walk.
+        unsafe { (*self.memory).record(index, address) };
+    }
+
+    #[inline(always)]
+    fn keep_row(&mut self, index: u32, row: Row) {
+        // SAFETY: as in record.
+        unsafe { (*self.memory).keep_row(index, row) };
     }
 }
