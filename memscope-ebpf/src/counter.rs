@@ -92,6 +92,10 @@ counters! {
     RegionsFull = "regions_full", Loss, "regions not recorded: the region map is full";
     /// Changes to regions given up because other threads held the region map all the time.
     RegionsBusy = "regions_busy", Loss, "changes to regions not recorded: the region map was busy";
+    /// Stacks that CFI led into an address of no known executable mapping: the tables were stale (or the stack is broken).
+    StaleTables = "stale_tables", Anomaly, "stacks that led into code mapped since the last refresh";
+    /// Frames whose row neither the thread's last stack nor the rule cache had.
+    RowsSearched = "rows_searched", Event, "frames whose unwind row was searched for, not remembered";
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The caller's stack at an allocator's return, in its thread's own working memory.
 
+use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::unwind::memory::WalkMemory;
-use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER};
+use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, INTO_UNKNOWN_CODE};
 
 use crate::registers::Registers;
-use crate::unwinder;
+use crate::{count, unwinder};
 
 /// A stack; its frames stay in the thread's memory until the next one is captured.
 pub struct Stack {
@@ -37,6 +38,9 @@ impl Stack {
             let memory = &raw mut (*inflight).memory;
             (unwinder::unwind(registers.of_walk(), memory), memory)
         };
+        if unwound.flags & INTO_UNKNOWN_CODE != 0 {
+            count::one(Counter::StaleTables);
+        }
         Self {
             memory,
             frames: unwound.frames,

@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{self, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
+use memscope_ebpf::counter::Counter;
 use memscope_ebpf::site::StackEnd;
 use memscope_ebpf::unwind::again::follow_again;
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
@@ -13,6 +14,8 @@ use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
 use memscope_ebpf::unwind::memory::{NOWHERE, WINDOW_WORDS, WalkMemory};
 use memscope_ebpf::unwind::row::{Page, Row};
 use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target};
+
+use crate::count;
 
 /// Two buffers of mappings: see [`memscope_ebpf::unwind::mapping`].
 #[map]
@@ -182,6 +185,8 @@ impl Kernel {
 impl Tables for Kernel {
     #[inline(always)]
     fn mapping(&self, address: u64) -> Option<&MappingEntry> {
+        // Each search begins here.
+        count::one(Counter::RowsSearched);
         // SAFETY: an element of MAPPINGS; if it is rewritten meanwhile, `unwind` finds out and drops the stack.
         unsafe { &*self.mappings }.find(address)
     }

@@ -54,6 +54,8 @@ pub struct Registers {
 pub const BY_FRAME_POINTER: u32 = 1;
 /// Set in [`Walk::flags`]: at least one signal frame was crossed.
 pub const ACROSS_SIGNAL: u32 = 2;
+/// Set in [`Walk::flags`]: the last frame lies in no known executable mapping.
+pub const INTO_UNKNOWN_CODE: u32 = 4;
 
 /// How the walk came to its present address.
 pub(super) const BY_CALL: u32 = 0;
@@ -152,6 +154,7 @@ impl Walk {
             // CFI led here, so this is where the frame returns to, if into code mapped since the tables were made.
             if kind == RowKind::NoMapping as u8 && LOWEST_CODE <= self.pc && self.pc < CODE_END {
                 self.record(target);
+                self.flags |= INTO_UNKNOWN_CODE;
             }
             return self.ended(StackEnd::NotCode);
         }

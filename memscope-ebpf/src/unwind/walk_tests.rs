@@ -7,7 +7,7 @@ use super::cache::{CACHE_ENTRIES, CacheEntry};
 use super::lookup::Tables;
 use super::mapping::{MappingEntry, MappingKind, MappingTable};
 use super::row::{Page, RbpRule, Row, RowKind};
-use super::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, Registers, Target, walk};
+use super::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, INTO_UNKNOWN_CODE, Registers, Target, walk};
 use crate::limits::MAX_FRAMES;
 use crate::site::StackEnd;
 
@@ -278,7 +278,7 @@ fn code_mapped_since_the_tables_were_made_is_kept_as_the_last_frame() {
     let mut world = World::new(&[plain(2)]).stack(&[(8, 0x7f00_0000_1234)]);
     assert_eq!(
         world.walk(in_row(0), 0),
-        (vec![in_row(0), 0x7f00_0000_1234], StackEnd::NotCode, 0)
+        (vec![in_row(0), 0x7f00_0000_1234], StackEnd::NotCode, INTO_UNKNOWN_CODE)
     );
     for nonsense in [1, 0xfff, 1 << 60, u64::MAX] {
         world.memory.insert(STACK + 8, nonsense);
