@@ -52,10 +52,6 @@ pub struct Unwound {
 }
 
 const WINDOW_BYTES: u64 = (WINDOW_WORDS * 8) as u64;
-/// Bytes to read where nothing is known of the stack.
-const DEFAULT_WINDOW: u64 = 1024;
-/// A stack is not expected to go on for longer than this.
-const MOST_EXPECTED: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 
 /// The world of a walk: pointers to map values. The loop's callback is given its address.
@@ -90,16 +86,19 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
         (*memory).begin(registers, began);
     }
     let mut kernel = Kernel { memory, mappings };
-    // The walk's first frame is as likely as not the last walk's, and can then be followed at once.
-    kernel.read_outside_window(registers.sp);
     // SAFETY: the callback has the signature the helper calls, and its context outlives the call.
     let walk = unsafe {
-        bpf_loop(
-            MAX_STEPS,
-            one_frame as *const () as *mut c_void,
-            (&raw mut kernel).cast(),
-            0,
-        );
+        // The stack is as likely as not the last one, and needs then no loop: each call costs some 6 ns, most of it the
+        // mitigations of its return.
+        kernel.read_window(registers.sp, (*memory).expected_bytes(registers.sp));
+        if follow_again(&mut *memory) == 0 {
+            bpf_loop(
+                MAX_STEPS,
+                one_frame as *const () as *mut c_void,
+                (&raw mut kernel).cast(),
+                0,
+            );
+        }
         &(*memory).walk
     };
     unwound.frames = walk.frames;
@@ -123,11 +122,11 @@ unsafe extern "C" fn one_frame(_round: u64, context: *mut c_void) -> i64 {
     // that the kernel points to, but no method of Kernel touches it.
     let (walk, kernel) = unsafe {
         let kernel = &mut *context.cast::<Kernel>();
-        follow_again(&mut *kernel.memory);
         (&mut (*kernel.memory).walk, kernel)
     };
     match walk.step(kernel) {
-        Progress::Continue => 0,
+        // SAFETY: as above; the reference to the walk is no longer used.
+        Progress::Continue => unsafe { follow_again(&mut *kernel.memory) as i64 },
         Progress::Ended => 1,
     }
 }
@@ -140,12 +139,7 @@ impl Kernel {
         // SAFETY: the caller of `unwind` lends the memory.
         unsafe {
             let memory = self.memory;
-            let expected = (*memory).expected_end.wrapping_sub(address);
-            let bytes = if expected.wrapping_sub(1) < MOST_EXPECTED {
-                expected
-            } else {
-                DEFAULT_WINDOW
-            };
+            let bytes = (*memory).expected_bytes(address);
             // The end of the stack may be near: then up to the end of the page.
             if self.read_window(address, bytes) || self.read_window(address, PAGE - (address & (PAGE - 1))) {
                 (*memory).word = (*memory).window[0];

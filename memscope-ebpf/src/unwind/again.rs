@@ -10,11 +10,13 @@ use super::memory::WalkMemory;
 use super::row::{RbpRule, RowKind};
 use super::walk::{BY_CALL, BY_SIGNAL, RBP_LOST, RBP_SAVED};
 use crate::limits::MAX_FRAMES;
+use crate::site::StackEnd;
 
 /// Frames followed at once; the walk comes back for more.
 const RUN: u32 = 32;
 
-/// Takes as many steps as the window of stack and the last stack's frames allow. Not inlined for BPF: verified apart.
+/// Takes as many steps as the window of stack and the last stack's frames allow. 1: they led to the outermost frame, and the
+/// walk has ended there. Not inlined for BPF: verified apart.
 #[cfg_attr(target_arch = "bpf", inline(never))]
 pub fn follow_again(memory: &mut WalkMemory) -> u64 {
     let mut index = memory.walk.frames;
@@ -24,9 +26,11 @@ pub fn follow_again(memory: &mut WalkMemory) -> u64 {
     {
         return 0;
     }
+    let mut ended = 0;
     for _ in 0..RUN {
         let row = *element(&memory.rows, index);
         if row.kind_number() != RowKind::CfaFromRsp as u8 {
+            ended = u64::from(row.kind_number() == RowKind::Outermost as u8);
             break;
         }
         let cfa = sp.wrapping_add(row.offset_bytes());
@@ -55,7 +59,11 @@ pub fn follow_again(memory: &mut WalkMemory) -> u64 {
         memory.walk.sp = sp;
         memory.walk.came = BY_CALL;
     }
-    0
+    if ended != 0 {
+        memory.walk.frames = index + 1;
+        memory.walk.end = StackEnd::Outermost as u32;
+    }
+    ended
 }
 
 #[cfg(test)]
@@ -74,6 +82,8 @@ mod tests {
         memory: &'a mut WalkMemory,
         /// Frames that were followed without a lookup.
         again: u32,
+        /// Stacks that ended there.
+        whole: u32,
     }
 
     impl Thread<'_> {
@@ -89,8 +99,12 @@ mod tests {
             self.memory.window_bytes = window_words as u64 * 8;
             for _ in 0..MAX_STEPS {
                 let before = self.memory.walk.frames;
-                follow_again(self.memory);
+                let ended = follow_again(self.memory);
                 self.again += self.memory.walk.frames - before;
+                if ended == 1 {
+                    self.whole += 1;
+                    break;
+                }
                 let mut walk = self.memory.walk;
                 let progress = walk.step(self);
                 self.memory.walk = walk;
@@ -182,7 +196,7 @@ mod tests {
     #[test]
     fn a_thread_s_stacks_one_after_another_are_those_that_a_walk_without_memory_finds() {
         let mut seed = 0x0123_4567_89ab_cdefu64;
-        let (mut again, mut frames) = (0, 0);
+        let (mut again, mut whole, mut frames) = (0, 0, 0);
         for _ in 0..300 {
             let mut world = World::new(&[]);
             world.rows = random_rows(&mut seed);
@@ -222,9 +236,11 @@ mod tests {
                     world: &mut world,
                     memory: &mut memory,
                     again: 0,
+                    whole: 0,
                 };
                 let found = thread.walk(registers, window);
                 again += thread.again;
+                whole += thread.whole;
                 frames += expected.frames;
                 assert_eq!(
                     (found.0, found.1, found.2, found.3),
@@ -237,6 +253,10 @@ mod tests {
                 );
             }
         }
+        assert!(
+            whole > 100,
+            "{whole} stacks ended at a remembered frame: too few to prove anything"
+        );
         assert!(
             again * 4 > frames,
             "{again} of {frames} frames were followed again: too few to prove anything"

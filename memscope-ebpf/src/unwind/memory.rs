@@ -15,6 +15,11 @@ pub const WINDOW_WORDS: usize = 512;
 /// Where a window lies that holds nothing: user addresses are below 2⁶³, so none is inside.
 pub const NOWHERE: u64 = 1 << 63;
 
+/// Bytes to read where nothing is known of the stack.
+const DEFAULT_WINDOW: u64 = 1024;
+/// A stack is not expected to go on for longer than this.
+const MOST_EXPECTED: u64 = 1 << 20;
+
 /// Frames of one stack and what it takes to find them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -93,6 +98,18 @@ impl WalkMemory {
     #[inline(always)]
     pub fn keep_row(&mut self, index: u32, row: Row) {
         *element_mut(&mut self.rows, index) = row;
+    }
+
+    /// How many bytes of stack from this address on the walk is likely to need.
+    #[inline(always)]
+    #[must_use]
+    pub const fn expected_bytes(&self, address: u64) -> u64 {
+        let expected = self.expected_end.wrapping_sub(address);
+        if expected.wrapping_sub(1) < MOST_EXPECTED {
+            expected
+        } else {
+            DEFAULT_WINDOW
+        }
     }
 
     /// A word of the stack, if it lies in the window.
