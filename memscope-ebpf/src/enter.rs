@@ -9,7 +9,6 @@ use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
-use memscope_ebpf::live::LiveBlock;
 use memscope_ebpf::unwind::bounded::element_mut;
 
 use crate::registers::Registers;
@@ -91,7 +90,11 @@ pub unsafe fn push(inflight: *mut InFlight, stack_pointer: u64, cookie: u64) -> 
         (*call).cookie = cookie;
         (*call).size = 0;
         (*call).pointer = 0;
-        (*call).old = LiveBlock([0; 3]);
+        // Volatile and word by word, or the compiler calls `memset`, which goes byte by byte.
+        let old = (&raw mut (*call).old).cast::<u64>();
+        for word in 0..3 {
+            old.add(word).write_volatile(0);
+        }
         if depth == 0 {
             (*inflight).nested = 0;
         }

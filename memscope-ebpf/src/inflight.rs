@@ -11,6 +11,7 @@
 
 use crate::limits::MAX_NESTING;
 use crate::live::LiveBlock;
+use crate::unwind::memory::WalkMemory;
 
 /// One open call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +41,11 @@ pub struct InFlight {
     pub interrupted: u64,
     /// The calls.
     pub calls: [OpenCall; MAX_NESTING],
+    /// What its stacks are unwound in: nobody else can touch it, whatever preempts a program on its way.
+    pub memory: WalkMemory,
 }
 
 const _: () = assert!(size_of::<OpenCall>() == 56);
-const _: () = assert!(size_of::<InFlight>() == 16 + 56 * MAX_NESTING);
+const _: () = assert!(size_of::<InFlight>() == 16 + 56 * MAX_NESTING + size_of::<WalkMemory>());
+/// With the key and the kernel's header it must fit the largest object of the kernel's allocator for map elements.
+const _: () = assert!(size_of::<InFlight>() <= 8192 - 64);

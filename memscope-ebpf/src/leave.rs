@@ -162,22 +162,12 @@ pub const NESTED: SiteIndex = SiteIndex(u32::MAX);
 pub unsafe fn own_site(inflight: *mut InFlight, registers: Registers, state: *mut State, call: CallIndex) -> SiteIndex {
     // SAFETY: the caller's element.
     unsafe {
-        let Some(mut stack) = Stack::capture(registers) else {
-            let alone = (*inflight).depth == 0;
-            count::one(if alone {
-                Counter::StackBusy
-            } else {
-                Counter::AbandonedNested
-            });
-            return if alone { SiteIndex::UNKNOWN } else { NESTED };
-        };
-        let site = if is_own(inflight, &mut stack) {
+        let mut stack = Stack::capture(inflight, registers);
+        if is_own(inflight, &mut stack) {
             sites::of(&stack, state, call)
         } else {
             NESTED
-        };
-        stack.release();
-        site
+        }
     }
 }
 

@@ -16,8 +16,16 @@ use crate::{atomic, count, maps};
 /// The site of a stack; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
 #[inline(always)]
 pub fn of(stack: &Stack, state: *mut State, call: CallIndex) -> SiteIndex {
-    let hash = hash(stack, call);
-    remembered(hash).unwrap_or_else(|| look_up(stack, hash, state, call))
+    let key = key(stack, call);
+    if let Some(site) = stack.site_again(key) {
+        return site;
+    }
+    let hash = hash(stack, key);
+    let site = remembered(hash).unwrap_or_else(|| look_up(stack, hash, state, call));
+    if site != SiteIndex::UNKNOWN {
+        stack.keep_site(key, site);
+    }
+    site
 }
 
 #[inline(always)]
@@ -71,15 +79,22 @@ fn slot(hash: u64) -> u32 {
     (hash >> 1) as u32 & (CACHED_SITES - 1)
 }
 
-/// 64-bit content hash of a stack: a multiply-and-fold over call index and frame addresses, never 0.
+/// What a site is told by beside its frames. Never 0: the bits are each field's own, and the lowest is set.
 #[inline(always)]
-fn hash(stack: &Stack, call: CallIndex) -> u64 {
+fn key(stack: &Stack, call: CallIndex) -> u64 {
+    u64::from(stack.generation) << 48
+        | u64::from(call.0) << 32
+        | u64::from(stack.frames) << 16
+        | u64::from(stack.end) << 8
+        | u64::from(stack.by_frame_pointer) << 1
+        | 1
+}
+
+/// 64-bit content hash of a stack: a multiply-and-fold over its [`key`] and frame addresses, never 0.
+#[inline(always)]
+fn hash(stack: &Stack, key: u64) -> u64 {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = SEED
-        ^ u64::from(call.0) << 32
-        ^ u64::from(stack.frames) << 8
-        ^ u64::from(stack.end)
-        ^ u64::from(stack.generation) << 48;
+    let mut hash = SEED ^ key;
     for index in 0..MAX_FRAMES {
         if index >= stack.frames as usize {
             break;

@@ -27,6 +27,9 @@ const BPF_OBJ_GET: u32 = 7;
 const BPF_MAP_LOOKUP_BATCH: u32 = 24;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
 
+/// Values that a batch read takes in at once.
+const BATCH_BYTES: usize = 128 << 10;
+
 /// Types that may be copied to and from a map as bytes.
 ///
 /// # Safety
@@ -197,7 +200,8 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     /// # Errors
     /// The kernel refused.
     pub fn for_each(&self, mut visit: impl FnMut(K, &V)) -> io::Result<()> {
-        let mut batch = 4096usize;
+        // Large enough for few calls, small enough for large values.
+        let mut batch = (BATCH_BYTES / size_of::<V>()).clamp(64, 4096);
         let (mut keys, mut values) = (vec![zeroed::<K>(); batch], vec![zeroed::<V>(); batch]);
         // The position is a bucket number (hash) or an index (array), four bytes either way.
         let (mut position, mut next) = (0u32, 0u32);
