@@ -94,6 +94,8 @@ counters! {
     RegionsFull = "regions_full", Loss, "regions not recorded: the region map is full";
     /// Changes to regions given up because other threads held the region map all the time.
     RegionsBusy = "regions_busy", Loss, "changes to regions not recorded: the region map was busy";
+    /// Calls that ended by an exception (`bad_alloc`): no block.
+    Thrown = "thrown", Event, "calls left by an exception";
 }
 
 #[cfg(test)]

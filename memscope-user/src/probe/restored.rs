@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(1);
 pub fn wait(pid: Pid, calls: &[PlannedCall]) {
     let Ok(memory) = ProcessMemory::open(pid) else { return };
     let end = Instant::now() + PATIENCE;
-    let mut sites: Vec<RuntimeAddress> = calls.iter().map(site).collect();
+    let mut sites: Vec<RuntimeAddress> = calls.iter().flat_map(sites_of).collect();
     while !sites.is_empty() && Instant::now() < end {
         sites.retain(|site| {
             let mut byte = [0];
@@ -29,6 +29,10 @@ pub fn wait(pid: Pid, calls: &[PlannedCall]) {
     }
 }
 
-fn site(call: &PlannedCall) -> RuntimeAddress {
-    RuntimeAddress(call.entry.0.wrapping_add(u64::from(call.site.offset)))
+fn sites_of(call: &PlannedCall) -> impl Iterator<Item = RuntimeAddress> {
+    let bias = call.entry.0.wrapping_sub(call.site.function.0);
+    let exits = call.returns.exits().iter().map(|exit| exit.address);
+    std::iter::once(call.site.address())
+        .chain(exits)
+        .map(move |address| RuntimeAddress(address.0.wrapping_add(bias)))
 }
