@@ -47,7 +47,7 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
         let call = push(
             inflight,
             stack_pointer,
-            if left_out { cookie | UNSAMPLED } else { cookie },
+            cookie | if left_out { UNSAMPLED } else { 0 } | exit::hands_on(handed),
         )?;
         (*call).size = size;
         if spec.by_exits {

@@ -119,6 +119,12 @@ pub unsafe fn encloses_nothing(inflight: *mut InFlight) -> bool {
     }
 }
 
+/// The bit by which the call that was handed a size hands it on, should it end in a jump as well.
+#[inline(always)]
+pub fn hands_on(size: Option<u64>) -> u64 {
+    if size.is_some() { ROUNDS } else { 0 }
+}
+
 /// What the function asked for whose last act was the jump to this one, if it has rounded that up (`pvalloc`).
 ///
 /// # Safety
