@@ -96,6 +96,8 @@ counters! {
     StaleTables = "stale_tables", Anomaly, "stacks that led into code mapped since the last refresh";
     /// Frames whose row neither the thread's last stack nor the rule cache had.
     RowsSearched = "rows_searched", Event, "frames whose unwind row was searched for, not remembered";
+    /// Calls that ended by an exception (`bad_alloc`): no block.
+    Thrown = "thrown", Event, "calls left by an exception";
 }
 
 #[cfg(test)]

@@ -117,10 +117,12 @@ pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<K
 }
 
 /// The uprobe programs.
-const UPROBES: [&str; 5] = [
+const UPROBES: [&str; 7] = [
     "free_enter",
     "call_return",
     "call_enter",
+    "call_exit",
+    "exception_seen",
     "region_return",
     "region_enter",
 ];
