@@ -29,7 +29,10 @@ fn doctor_finds_nothing_lacking_and_every_program_stays_below_half_of_the_verifi
     let output = memscope.ok(&["-v", "doctor", &target.pid().to_string()]);
     assert!(!output.stdout.contains("LACKING"), "{output}");
     for program in PROGRAMS {
-        let mut found = output.stdout.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut found = output
+            .stdout
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
         let line = found
             .find(|words| words.get(1) == Some(&program))
             .unwrap_or_else(|| panic!("{program} was not loaded\n{output}"));
@@ -89,7 +92,11 @@ fn a_cxx_program_without_frame_pointers_shows_each_of_its_frames() {
         panic!("one block was taken: {blocks:#?}")
     };
     let functions = database.functions(block);
-    let levels: Vec<&str> = functions.iter().copied().filter(|name| name.contains("level<")).collect();
+    let levels: Vec<&str> = functions
+        .iter()
+        .copied()
+        .filter(|name| name.contains("level<"))
+        .collect();
     let expected: Vec<String> = (0..=30).map(|level| format!("level<{level}u>::take")).collect();
     assert_eq!(levels.len(), expected.len(), "{functions:?}");
     for (level, expected) in levels.iter().zip(&expected) {
