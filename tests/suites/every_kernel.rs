@@ -97,7 +97,9 @@ fn a_cxx_program_without_frame_pointers_shows_each_of_its_frames() {
         .copied()
         .filter(|name| name.contains("level<"))
         .collect();
-    let expected: Vec<String> = (0..=30).map(|level| format!("level<{level}u>::take")).collect();
+    let expected: Vec<String> = (0..=30)
+        .map(|level| format!("level<(unsigned int){level}>::take"))
+        .collect();
     assert_eq!(levels.len(), expected.len(), "{functions:?}");
     for (level, expected) in levels.iter().zip(&expected) {
         assert!(level.contains(expected.as_str()), "{level} where {expected} is called");
