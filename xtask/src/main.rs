@@ -1,9 +1,10 @@
-//! `cargo xtask`: set-up, build, test, demo and bench, each of them good as the first command on a fresh machine.
+//! `cargo xtask`: set-up, build, test, demo, bench and other kernels, each of them good as the first command on a fresh machine.
 
 mod bench;
 mod build;
 mod debian;
 mod demo;
+mod kernels;
 mod manual;
 mod packages;
 mod process;
@@ -28,6 +29,9 @@ usage: cargo xtask COMMAND
   bench [--quick] [--all] [--rival 'CMD {pid}'] [CASE...]
                           as root: what tracing costs, as ratios, into bench/RESULTS.md; cases: pairs, growth, attach,
                           sessions, real
+  kernels [VERSION...] [TEST...]
+                          the tests that depend on the kernel, on other kernels, in QEMU: versions as 6.1 (else the newest of
+                          each series that apt offers), tests as SUITE or SUITE::TEST (else those that depend on the kernel)
   man                     write the man pages to target/man
   completions             write completions for bash, zsh and fish to target/completions
 ";
@@ -54,6 +58,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ["completions"] => manual::generate(Manual::Completions).map(|_| ExitCode::SUCCESS),
         ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
         ["bench", rest @ ..] => bench::run(&bench::Options::parse(rest)?),
+        ["kernels", rest @ ..] => kernels::run(&kernels::Options::parse(rest)?),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

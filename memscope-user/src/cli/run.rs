@@ -131,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let verbose = arguments.verbose > 0;
     // These look at what each user may look at, and say what the rest would need.
     match &arguments.command {
-        Command::Doctor(doctor) => return super::doctor::run(doctor),
+        Command::Doctor(doctor) => return super::doctor::run(doctor, verbose),
         Command::Console(console) => return console::run(console),
         Command::Os(os) => return os::run(os),
         // Saved reports are read by anybody.
@@ -164,7 +164,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Suppress(suppress) => super::suppress::run(suppress),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
-        Command::Doctor(doctor) => super::doctor::run(doctor),
+        Command::Doctor(doctor) => super::doctor::run(doctor, verbose),
         Command::Console(console) => console::run(console),
         Command::Os(os) => os::run(os),
         Command::Floor(floor) => super::floor::run(floor),

@@ -1,9 +1,10 @@
 //! Loads the BPF object: once to create a session's maps, again at each start to have programs to attach.
 
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use aya::maps::Map;
-use aya::programs::{RawTracePoint, UProbe};
+use aya::programs::{ProgramError, ProgramInfo, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::limits::map;
 use serde::{Deserialize, Serialize};
@@ -155,30 +156,55 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
     Ok(program)
 }
 
-/// Has the kernel verify every program, with maps of the smallest size, and keeps nothing.
+/// A program that the kernel has verified and loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Its name in the object.
+    pub program: &'static str,
+    /// Instructions that the verifier followed, over all paths; a program of which it must follow a million is refused.
+    /// `None` where the kernel does not say.
+    pub instructions: Option<u32>,
+    /// How long the load took, the JIT's part included.
+    pub time: Duration,
+}
+
+/// Has the kernel verify every program, with maps of the smallest size, and keeps nothing but what it took.
 ///
 /// # Errors
 /// The kernel refused one.
-pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
+pub fn every_program(paths: &SessionPaths) -> Result<Vec<Verified>, DatabaseError> {
     let mut object = object(paths, Capacities::LEAST, Diagnostics::Off)?;
+    let mut loaded = Vec::new();
     for name in UPROBES {
-        uprobe(&mut object, name)?;
+        let begun = Instant::now();
+        let info = uprobe(&mut object, name)?.info();
+        loaded.push(verified(name, begun, info));
     }
     for (name, _) in TRACEPOINTS {
-        raw_tracepoint(&mut object, name)?;
+        let begun = Instant::now();
+        let info = raw_tracepoint(&mut object, name)?.info();
+        loaded.push(verified(name, begun, info));
     }
-    Ok(())
+    Ok(loaded)
+}
+
+fn verified(program: &'static str, begun: Instant, info: Result<ProgramInfo, ProgramError>) -> Verified {
+    Verified {
+        program,
+        instructions: info.ok().and_then(|info| info.verified_instruction_count()),
+        time: begun.elapsed(),
+    }
 }
 
 fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, DatabaseError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
     object
         .program_mut(name)
         .ok_or_else(|| DatabaseError::Load(format!("the object has no program {name}")))?
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| DatabaseError::Load(with_causes(&error)))
+        .map_err(|error: ProgramError| DatabaseError::Load(with_causes(&error)))
 }
 
 /// An error with its causes on one line; the verifier's log can be long, so its end is kept: that is where it says why.
