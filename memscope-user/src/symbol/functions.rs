@@ -31,6 +31,9 @@ impl Functions {
         // What cannot be read of one table leaves the others.
         let _unreadable = image.visit_functions(&mut |function| {
             let start = functions.names.len();
+            if start + function.name.len() > MOST_NAMES {
+                return;
+            }
             functions.names.push_str(function.name);
             functions.by_address.push(Place {
                 address: function.address.0,
