@@ -286,3 +286,35 @@ const UNSUPPORTED: WalkEnd = WalkEnd::Stack(StackEnd::UnsupportedRule);
 const fn is_preserved(number: u16) -> bool {
     matches!(number, 3 | RBP | 12..=15)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::memory::NoMemory;
+
+    /// What the fuzz target `call_stack` found.
+    #[test]
+    fn a_search_table_that_points_before_its_section_finds_nothing() {
+        // Version, encodings (udata8, udata4, udata4), where `.eh_frame` is, one entry: code and its description.
+        let header = [
+            &[1, 0x04, 0x03, 0x03][..],
+            &0x2000u64.to_le_bytes(),
+            &1u32.to_le_bytes(),
+            &0x1000u32.to_le_bytes(),
+            &0x1000u32.to_le_bytes(),
+        ];
+        let info = FrameInfo {
+            eh_frame: Some(Piece {
+                address: 0x2000,
+                bytes: vec![0; 4],
+            }),
+            eh_frame_header: Some(Piece {
+                address: 0x1ff0,
+                bytes: header.concat(),
+            }),
+            ..FrameInfo::default()
+        };
+        let found = info.caller(&Registers::new(0x1000, 0x7000), ElfAddress(0x1000), 0, &NoMemory);
+        assert!(matches!(found, Ok(None)));
+    }
+}
