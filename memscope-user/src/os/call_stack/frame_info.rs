@@ -146,7 +146,12 @@ impl FrameInfo {
             let bases = bases.clone().set_eh_frame_hdr(header.address);
             let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok();
             if let Some(table) = parsed.as_ref().and_then(gimli::ParsedEhFrameHdr::table)
-                && let Ok(entry) = table.fde_for_address(section, &bases, code.0, EhFrame::cie_from_offset)
+                && let Ok(address) = table.lookup(code.0, &bases).and_then(gimli::Pointer::direct)
+                // Where entries are, the table says; where the section is, the section table.
+                && let Some(offset) = address.checked_sub(self.eh_frame.as_ref()?.address)
+                && let Ok(offset) = usize::try_from(offset)
+                && let Ok(entry) = section.fde_from_offset(&bases, offset.into(), EhFrame::cie_from_offset)
+                && entry.contains(code.0)
             {
                 return Some(entry);
             }
