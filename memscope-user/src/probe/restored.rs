@@ -9,10 +9,10 @@ use crate::target::memory::{ProcessMemory, TargetMemory};
 
 /// The byte the kernel puts at a probe site (`UPROBE_SWBP_INSN`, arch/x86/include/asm/uprobes.h).
 const BREAKPOINT: u8 = 0xcc;
-/// How long the kernel is given for the next one. It takes probes out one after the other, and each waits for several RCU
-/// grace periods: some hundredths of a second in all on an idle machine, half a second on one that is overloaded. A
-/// breakpoint that stays is another tracer's.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the kernel is given for the next one. It takes all probes of the machine out one after the other, whoever they
+/// belonged to, and each waits for several RCU grace periods: a tenth of a second on an idle machine, half a second on
+/// an overloaded one, and more where other tracers' probes come first. A breakpoint that stays is another tracer's.
+const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Returns when no breakpoint is left at these calls' sites, or the target has ended, or none of them has gone for longer
