@@ -47,13 +47,26 @@ static void do_take(char *rest) {
 
 static void take_with(void *rbp, size_t size) { hold(call(rbp, size, malloc), size); }
 
-/* A frame whose caller is itself. */
+__attribute__((noinline)) static uintptr_t here(void) { return (uintptr_t)__builtin_return_address(0); }
+
+/* A frame that returns into this function with an rbp that makes it its own caller: this one has unwind tables, and they
+ * count from rbp. */
 static void do_cycle(char *rest) {
     (void)rest;
     uintptr_t record[2] __attribute__((aligned(16)));
     record[0] = (uintptr_t)record;
-    record[1] = (uintptr_t)call + AFTER_CALL;
+    record[1] = here();
     take_with(record, 10007);
+    __asm__ volatile("" : : "r"(record) : "memory");
+}
+
+/* The same in code without tables. */
+static void do_circle(char *rest) {
+    (void)rest;
+    uintptr_t record[2] __attribute__((aligned(16)));
+    record[0] = (uintptr_t)record;
+    record[1] = (uintptr_t)call + AFTER_CALL;
+    take_with(record, 40009);
     __asm__ volatile("" : : "r"(record) : "memory");
 }
 
@@ -68,11 +81,15 @@ static void do_astray(char *rest) {
 }
 
 static void *above_it_is_nothing(void *end) {
-    take_with((char *)end + PAGE, 30011);
+    uintptr_t record[2] __attribute__((aligned(16)));
+    record[0] = (uintptr_t)end + PAGE;
+    record[1] = here();
+    take_with(record, 30011);
+    __asm__ volatile("" : : "r"(record) : "memory");
     return NULL;
 }
 
-/* A frame in memory that cannot be read, just above a thread's stack. */
+/* A frame whose caller's is in memory that cannot be read, just above a thread's stack. */
 static void do_unreadable(char *rest) {
     (void)rest;
     char *stack = mmap(NULL, STACK + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -85,4 +102,4 @@ static void do_unreadable(char *rest) {
     pthread_join(thread, NULL);
 }
 
-ACTIONS({"map", do_map}, {"take", do_take}, {"cycle", do_cycle}, {"astray", do_astray}, {"unreadable", do_unreadable})
+ACTIONS({"map", do_map}, {"take", do_take}, {"cycle", do_cycle}, {"circle", do_circle}, {"astray", do_astray}, {"unreadable", do_unreadable})

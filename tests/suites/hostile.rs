@@ -84,13 +84,15 @@ impl Drop for Mapped {
     }
 }
 
-/// Maps the file, does `then` to it, and demands that every command works and the target's own blocks are exact.
-fn harmless(mapped: &Mapped, then: impl FnOnce(&Path)) {
+/// Maps the files, does `then` to them, and demands that every command works and the target's own blocks are exact.
+fn harmless(mapped: &[Mapped], then: impl FnOnce()) {
     let memscope = Memscope::new();
     let mut target = Target::start::<&str>(&Program::new("hostile.c").build(), &[]);
     let pid = target.pid().to_string();
-    target.act(&format!("map {}", mapped.path().display()));
-    then(mapped.path());
+    for file in mapped {
+        target.act(&format!("map {}", file.path().display()));
+    }
+    then();
     bounded(&memscope, &["doctor", &pid]).expect_code(0);
     let session = Session::guard(&memscope, target.pid());
     bounded(&memscope, &["attach", "-v", &pid]).expect_code(0);
@@ -111,12 +113,15 @@ fn print(memscope: &Memscope, pid: &str) -> Database {
 #[test]
 fn a_mapped_file_cut_short_costs_its_own_names_only() {
     let whole = library();
-    for length in [0, 1, 63, 64, 200, 4096, whole.len() as u64 - 1] {
-        harmless(&Mapped::new("cut", &whole), |path| {
-            let file = fs::OpenOptions::new().write(true).open(path).expect("the file");
-            file.set_len(length).expect("shorter");
-        });
-    }
+    let lengths = [0, 1, 63, 64, 200, 4096, whole.len() as u64 - 1];
+    let files = lengths.map(|length| (Mapped::new(&format!("cut-{length}"), &whole), length));
+    let (files, lengths): (Vec<Mapped>, Vec<u64>) = files.into_iter().unzip();
+    harmless(&files, || {
+        for (mapped, length) in files.iter().zip(lengths) {
+            let file = fs::OpenOptions::new().write(true).open(mapped.path());
+            file.and_then(|file| file.set_len(length)).expect("shorter");
+        }
+    });
 }
 
 #[test]
@@ -150,9 +155,9 @@ fn headers_that_point_past_the_end_cost_their_own_names_only() {
             }
         });
     }
-    for bytes in &files {
-        harmless(&Mapped::new("headers", bytes), |_| {});
-    }
+    let mapped = |(number, bytes): (usize, &Vec<u8>)| Mapped::new(&format!("headers-{number}"), bytes);
+    let files: Vec<Mapped> = files.iter().enumerate().map(mapped).collect();
+    harmless(&files, || {});
 }
 
 #[test]
@@ -171,7 +176,7 @@ fn symbol_tables_by_the_ten_thousand_are_read_once() {
     bytes.extend(copies);
     put(&mut bytes, 40, &(new_table as u64).to_le_bytes());
     put(&mut bytes, 60, &count.to_le_bytes());
-    harmless(&Mapped::new("symbols", &bytes), |_| {});
+    harmless(&[Mapped::new("symbols", &bytes)], || {});
 }
 
 /// A record of `.debug_frame` with its length.
@@ -197,12 +202,12 @@ fn debug_frame(entries: u64, size: u64, instructions: &[u8]) -> Vec<u8> {
 #[test]
 fn overlapping_frame_entries_and_rows_by_the_million_are_bounded() {
     let overlapping = debug_frame(200_000, 1 << 40, &[0x41, 0x0e, 16]);
-    harmless(
-        &Mapped::with_section("overlapping", ".debug_frame", &overlapping),
-        |_| {},
-    );
     let rows = debug_frame(1, 1 << 40, &[0x41, 0x0e, 16, 0x41, 0x0e, 24].repeat(5 << 20));
-    harmless(&Mapped::with_section("rows", ".debug_frame", &rows), |_| {});
+    let files = [
+        Mapped::with_section("overlapping", ".debug_frame", &overlapping),
+        Mapped::with_section("rows", ".debug_frame", &rows),
+    ];
+    harmless(&files, || {});
 }
 
 #[test]
@@ -215,7 +220,7 @@ fn a_decompression_bomb_is_not_unpacked() {
         stream.extend(if index == 0 { &[0x5d][..] } else { &[] });
         stream.extend([0; 20]);
     }
-    harmless(&Mapped::with_section("bomb", ".gnu_debugdata", &stream), |_| {});
+    harmless(&[Mapped::with_section("bomb", ".gnu_debugdata", &stream)], || {});
 }
 
 /// The block of that size: how its stack ends, after the allocator's frame.
@@ -236,12 +241,13 @@ fn stacks_that_lead_nowhere_end_with_a_reason_and_keep_their_blocks() {
     let memscope = Memscope::new();
     let mut target = Target::start::<&str>(&Program::new("hostile.c").build(), &[]);
     let session = memscope.attach(&target);
-    for command in ["cycle", "astray", "unreadable"] {
+    for command in ["cycle", "circle", "astray", "unreadable"] {
         target.act(command);
     }
     let database = session.print().without_the_linkers_own();
     assert_same(&target.ledger(), &database, "blocks of hostile stacks");
     assert_eq!(end(&database, 10_007), "cycle");
+    assert_eq!(end(&database, 40_009), "frame pointers end here");
     assert_eq!(end(&database, 20_011), "frame pointers end here");
     assert_eq!(end(&database, 30_011), "unreadable stack");
     session.detach();

@@ -1,6 +1,7 @@
 //! Births and deaths of targets: children, exec, every way to end, pids used again, short lives, libraries that come and go.
 
 use std::process::Command;
+use std::time::Instant;
 
 use memscope_tests::deadline::{EXIT, until};
 use memscope_tests::difference::assert_same;
@@ -315,11 +316,12 @@ fn two_attaches_at_once_make_one_database() {
     session.detach();
 }
 
-/// Eight threads allocate all the while: runs are sent ahead, so that the target never waits for the next one.
+/// Eight threads allocate all the while: runs are sent ahead, so that the target never waits for the next one. They pause
+/// between operations, so that a thousand rounds can be done again without probes in less time.
 #[test]
 fn attach_and_detach_again_and_again_harm_nobody() {
     const RUN: &str = "run 400000";
-    const AHEAD: usize = 8;
+    const AHEAD: usize = 16;
     let rounds = if std::env::var_os("MEMSCOPE_TEST_ALL").is_some() {
         1_000
     } else {
@@ -328,9 +330,10 @@ fn attach_and_detach_again_and_again_harm_nobody() {
     let program = Program::new("ledger_mt.c").build();
     let arguments = ["--threads", "8", "--seed", "11"];
     let memscope = Memscope::new();
-    let mut target = Target::start(&program, &arguments);
+    let mut target = Target::start(&program, &[&arguments[..], &["--pause", "20"]].concat());
     let pid = target.pid();
     let (mut sent, mut answers) = (0, Vec::new());
+    let began = Instant::now();
     for round in 0..rounds {
         while sent < answers.len() + AHEAD {
             target.send(RUN);
@@ -344,6 +347,9 @@ fn attach_and_detach_again_and_again_harm_nobody() {
         let altered = memscope_tests::text::altered(pid);
         assert_eq!(altered, [], "round {round}: no probe is left");
         answers.extend(std::iter::from_fn(|| target.line_at_hand()));
+        if round % 50 == 49 {
+            println!("{} rounds, {:?} each", round + 1, began.elapsed() / (round + 1));
+        }
         assert!(
             answers.len() < sent,
             "round {round}: the threads were at work until its end"
