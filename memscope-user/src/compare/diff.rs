@@ -113,8 +113,7 @@ pub fn diff(before: &SavedReport, after: &SavedReport) -> Diff {
                 } else {
                     &mut change.before
                 };
-                side.blocks += site.live.blocks;
-                side.bytes = side.bytes.saturating_add(site.live.bytes);
+                side.add(site.live.blocks, site.live.bytes);
             }
         }
     }

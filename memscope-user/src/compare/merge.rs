@@ -93,8 +93,7 @@ pub fn merge(reports: &[SavedReport]) -> Merged {
                 }
                 site.databases += 1;
                 for sum in [&mut site.live, &mut merged.live] {
-                    sum.blocks = sum.blocks.saturating_add(found.live.blocks);
-                    sum.bytes = sum.bytes.saturating_add(found.live.bytes);
+                    sum.add(found.live.blocks, found.live.bytes);
                 }
                 if found.live.bytes > site.worst.live.bytes || site.databases == 1 {
                     site.worst = Worst {

@@ -93,7 +93,15 @@ pub fn read(path: &Path) -> Result<SavedReport, SavedError> {
     if file.metadata().map_err(failed)?.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    parse::report(path, BufReader::with_capacity(1 << 16, file))
+    parse(path, BufReader::with_capacity(1 << 16, file))
+}
+
+/// Reads the text of a saved report; `path` names it, and its host if the text does not.
+///
+/// # Errors
+/// [`SavedError::Malformed`] and [`SavedError::OtherSchema`].
+pub fn parse(path: &Path, text: impl io::Read) -> Result<SavedReport, SavedError> {
+    parse::report(path, text)
 }
 
 impl SavedDatabase {

@@ -256,3 +256,27 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
     now.sites.retain(|_, site| site.live.blocks > 0);
     assert_eq!(read.databases, [now]);
 }
+
+/// What the fuzz target `saved_report` found: the numbers are anybody's.
+#[test]
+fn sizes_that_no_sum_can_hold_end_at_the_highest_number() {
+    let site = |id| {
+        format!(
+            r#"{{"site":"{id}","complete":true,"end":"outermost frame","frames":[],
+            "live":{{"blocks":18446744073709551615,"bytes":18446744073709551615}},"verdict":null}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"schema":"memscope.report/v1","databases":[{{"target":{{"pid":1,"start_time":2,"comm":"a","exe":"/a",
+        "build_id":null}},"collection":{{"seconds":9}},"sites":[{},{}]}}]}}"#,
+        site("0x1"),
+        site("0x2")
+    );
+    let report = super::saved::parse(std::path::Path::new("a.json"), text.as_bytes()).expect("a report");
+    assert_eq!((report.live().blocks, report.live().bytes), (u64::MAX, u64::MAX));
+    let same = super::diff::diff(&report, &report);
+    let mut out = Vec::new();
+    super::diff_json::write(&same, &report, &report, &mut out).expect("memory");
+    let merged = super::merge::merge(&[report.clone(), report]);
+    super::merge_render::write_json(&merged, &mut out).expect("memory");
+}

@@ -132,6 +132,14 @@ impl SessionFile {
     /// It is missing, does not parse, or is another version's.
     pub fn read(path: &Path, id: TargetId) -> Result<Self, DatabaseError> {
         let text = std::fs::read(path).map_err(DatabaseError::file("read", path))?;
+        Self::parse(&text, path, id)
+    }
+
+    /// Checks the text of a session file; `path` is for the error.
+    ///
+    /// # Errors
+    /// It does not parse, or is another version's.
+    pub fn parse(text: &[u8], path: &Path, id: TargetId) -> Result<Self, DatabaseError> {
         #[derive(Deserialize)]
         struct Header {
             schema: String,
@@ -141,7 +149,7 @@ impl SessionFile {
             path: path.to_path_buf(),
             source,
         };
-        let header: Header = serde_json::from_slice(&text).map_err(broken)?;
+        let header: Header = serde_json::from_slice(text).map_err(broken)?;
         if header.schema != SCHEMA || header.version != env!("CARGO_PKG_VERSION") {
             return Err(DatabaseError::OtherVersion {
                 id,
@@ -149,10 +157,7 @@ impl SessionFile {
                 ours: env!("CARGO_PKG_VERSION"),
             });
         }
-        serde_json::from_slice(&text).map_err(|source| DatabaseError::SessionFile {
-            path: path.to_path_buf(),
-            source,
-        })
+        serde_json::from_slice(text).map_err(broken)
     }
 
     /// Writes it whole.

@@ -17,8 +17,9 @@ pub struct Amount {
 impl Amount {
     /// Adds blocks and bytes.
     pub fn add(&mut self, blocks: u64, bytes: u64) {
-        self.blocks += blocks;
-        self.bytes += bytes;
+        // Of a saved report they are anybody's numbers.
+        self.blocks = self.blocks.saturating_add(blocks);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -99,9 +100,9 @@ impl SitesReport {
     /// All sites together.
     #[must_use]
     pub fn total_live(&self) -> Amount {
-        self.sites.iter().fold(Amount::default(), |sum, site| Amount {
-            blocks: sum.blocks + site.live.blocks,
-            bytes: sum.bytes + site.live.bytes,
+        self.sites.iter().fold(Amount::default(), |mut sum, site| {
+            sum.add(site.live.blocks, site.live.bytes);
+            sum
         })
     }
 }
