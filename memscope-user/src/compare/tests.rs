@@ -7,6 +7,7 @@ use super::diff_text::Extent;
 use super::merge::merge;
 use super::saved::{SavedError, SavedReport};
 use super::{diff_json, diff_text, merge_render, parse};
+use crate::report::schemas::check;
 
 fn frame(function: &str, module: &str) -> String {
     format!(
@@ -116,7 +117,7 @@ SUMMARY: 1 new, 1 grown, 1 shrunk, 1 gone, 1 unchanged sites; +2097151 bytes (31
     );
     let document: serde_json::Value =
         serde_json::from_str(&shown(|out| diff_json::write(&compared, &before, &after, out))).unwrap();
-    assert_eq!(document["schema"], "memscope.diff/v1");
+    check::document(&document);
     assert_eq!(document["sites"][1]["change"], "grown");
     assert_eq!(document["sites"][1]["after"]["bytes"], 3 * MIB);
     assert_eq!(document["sites"][1]["function"], "grows");
@@ -167,6 +168,7 @@ fn hosts_are_counted_by_site_and_the_worst_is_named() {
     );
     let document: serde_json::Value =
         serde_json::from_str(&shown(|out| merge_render::write_json(&merged, out))).unwrap();
+    check::document(&document);
     assert_eq!(
         document["sites"][0]["host_names"],
         serde_json::json!(["web-1", "web-2"])
@@ -231,6 +233,7 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
         kind: memscope_ebpf::live::BlockKind::Heap,
     };
     let report = DatabaseReport {
+        suppressed: crate::suppress::apply::Applied::default(),
         target: by_site.target,
         collection: by_site.collection,
         age_s: 0,

@@ -2,6 +2,7 @@
 
 use crate::report::Escaped;
 use crate::report::model::{Frame, Stack};
+use crate::report::sites::SitesReport;
 
 /// A frame: its function, else its module and offset as the text report has them.
 pub(super) fn frame(frame: &Frame) -> String {
@@ -25,4 +26,13 @@ pub(super) fn outermost_first(stack: &Stack) -> impl Iterator<Item = String> + '
     let nothing = whole.then(|| "[no frames]".to_owned());
     let named = stack.frames.iter().rev().map(|each| frame(each));
     missing(stack).into_iter().chain(nothing).chain(named)
+}
+
+/// What to say of figures that are estimates; `None` where every block is recorded.
+pub fn estimated(report: &SitesReport) -> Option<String> {
+    let (sampling, error) = (report.sampling?, report.bytes_error()?);
+    Some(format!(
+        "estimated from one block in {} bytes allocated: ± {error} bytes (95 %)",
+        sampling.sample_bytes
+    ))
 }

@@ -6,6 +6,7 @@ use memscope_ebpf::counter::Counter;
 
 use super::model::{CollectionState, DatabaseReport};
 use super::sites::SitesReport;
+use crate::suppress::apply::Applied;
 
 /// Every note of a report, in the order they are printed, without the `note: ` before them: what the entries shown may
 /// hide first, then losses, then the report's own [`DatabaseReport::notes`].
@@ -25,7 +26,30 @@ pub fn lines(report: &DatabaseReport) -> Vec<String> {
         }
     }
     lines.extend(of_losses(&report.losses));
+    lines.extend(of_suppressions(&report.suppressed));
     lines.extend(report.notes.iter().cloned());
+    lines
+}
+
+/// What rules keep from being printed, one line a rule; those that matched nothing in one line.
+fn of_suppressions(suppressed: &Applied) -> Vec<String> {
+    let (used, unused) = suppressed.used_and_unused();
+    let mut lines: Vec<String> = used
+        .iter()
+        .map(|(rule, hidden)| {
+            format!(
+                "{} entries of {} sites, {} bytes, are suppressed by {} ({}:{})",
+                hidden.live.blocks, hidden.sites, hidden.live.bytes, rule.pattern, rule.origin, rule.line
+            )
+        })
+        .collect();
+    if !unused.is_empty() {
+        let rules: Vec<String> = unused
+            .iter()
+            .map(|(rule, _)| format!("{} ({}:{})", rule.pattern, rule.origin, rule.line))
+            .collect();
+        lines.push(format!("suppressions that matched nothing: {}", rules.join(", ")));
+    }
     lines
 }
 

@@ -10,7 +10,7 @@ use crate::report::Escaped;
 /// # Errors
 /// The writer's.
 pub fn write(applied: &Applied, out: &mut dyn io::Write) -> io::Result<()> {
-    let (used, unused): (Vec<_>, Vec<_>) = applied.rules.iter().partition(|(_, hidden)| hidden.sites > 0);
+    let (used, unused) = applied.used_and_unused();
     if !used.is_empty() {
         writeln!(
             out,
