@@ -441,7 +441,7 @@ fn every_json_output_is_what_its_published_schema_says() {
         assert_document(&output.stdout);
     }
     let lines: [(i32, &str, usize, &[&str]); 5] = [
-        (0, "memscope.entries/v1", 46, &["print", &pid, "--age", "0"]),
+        (0, "memscope.entries/v1", 47, &["print", &pid, "--age", "0"]),
         (0, "memscope.report/v1", 2, &["report", &pid]),
         (6, "memscope.check/v1", 1, &["check", &pid]),
         (0, "memscope.stats/v1", 1, &["stats", &pid]),

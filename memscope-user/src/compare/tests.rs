@@ -259,3 +259,59 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
     now.sites.retain(|_, site| site.live.blocks > 0);
     assert_eq!(read.databases, [now]);
 }
+
+#[test]
+fn a_report_by_site_is_read_back_with_what_it_leaves_out_and_what_is_let_be() {
+    use crate::export::samples;
+    use crate::report::samples::summary_of;
+    use crate::report::sites::{Sampled, Sampling};
+    use crate::report::summary::{Selection, Summary};
+    use crate::report::summary_json;
+    use crate::suppress::{apply, rules};
+    let mut report = samples::gateway();
+    report.sampling = Some(Sampling {
+        sample_bytes: 64,
+        from_the_start: true,
+    });
+    for site in &mut report.sites {
+        site.sampled = Some(Sampled::default());
+    }
+    let keep = rules::parse("leak:^keep$", &rules::Origin::Target("gateway".to_owned())).unwrap();
+    let summary = |report: &crate::report::sites::SitesReport| Summary {
+        suppressed: apply::apply(&keep, report, &[]),
+        ..summary_of(report.clone())
+    };
+    let written = |top: Option<usize>| {
+        let selection = Selection {
+            top,
+            ..Selection::default()
+        };
+        let mut text = Vec::new();
+        summary_json::write_document(&mut text, "web-1", &[summary(&report)], &selection).unwrap();
+        parse::report(Path::new("r.json"), text.as_slice()).unwrap()
+    };
+    let mut read = written(None);
+    assert!(read.by_site && read.host == "web-1");
+    for site in read.databases[0].sites.values_mut() {
+        site.verdict = None;
+    }
+    assert_eq!(read.databases, [super::saved::SavedDatabase::of_sites(&report)]);
+    let top = written(Some(1));
+    let all: u64 = report.sites.iter().map(|site| site.live.blocks).sum();
+    let here = top.live().blocks;
+    assert_eq!(top.databases[0].left_out, all - here);
+    let notes = diff(&top, &top).notes;
+    assert!(notes.iter().any(|note| note.contains("are not in it")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("are sampled")), "{notes:?}");
+    let mut accused = summary(&report);
+    for judgement in &mut accused.judged.judgements {
+        judgement.verdict = crate::verdict::Verdict::Leaking;
+    }
+    let mut text = Vec::new();
+    summary_json::write_document(&mut text, "web-1", &[accused], &Selection::default()).unwrap();
+    let merged = merge(&[parse::report(Path::new("r.json"), text.as_slice()).unwrap()]);
+    for site in merged.sites {
+        let kept = [0x11, 0x14].contains(&site.id.0);
+        assert_eq!(site.leaking_on.is_empty(), kept, "{:#x}", site.id.0);
+    }
+}

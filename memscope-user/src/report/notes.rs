@@ -33,9 +33,8 @@ pub fn lines(report: &DatabaseReport) -> Vec<String> {
 
 /// What rules keep from being printed, one line a rule; those that matched nothing in one line.
 fn of_suppressions(suppressed: &Applied) -> Vec<String> {
-    let (used, unused) = suppressed.used_and_unused();
-    let mut lines: Vec<String> = used
-        .iter()
+    let mut lines: Vec<String> = suppressed
+        .used()
         .map(|(rule, hidden)| {
             format!(
                 "{} entries of {} sites, {} bytes, are suppressed by {} ({}:{})",
@@ -43,12 +42,12 @@ fn of_suppressions(suppressed: &Applied) -> Vec<String> {
             )
         })
         .collect();
+    let unused: Vec<String> = suppressed
+        .unused()
+        .map(|(rule, _)| format!("{} ({}:{})", rule.pattern, rule.origin, rule.line))
+        .collect();
     if !unused.is_empty() {
-        let rules: Vec<String> = unused
-            .iter()
-            .map(|(rule, _)| format!("{} ({}:{})", rule.pattern, rule.origin, rule.line))
-            .collect();
-        lines.push(format!("suppressions that matched nothing: {}", rules.join(", ")));
+        lines.push(format!("suppressions that matched nothing: {}", unused.join(", ")));
     }
     lines
 }

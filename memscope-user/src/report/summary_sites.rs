@@ -155,8 +155,10 @@ fn suspect(out: &mut dyn io::Write, row: &Row<'_>, every_frame: bool) -> io::Res
         )?;
     }
     write!(out, "    because  {}", judgement.reason)?;
-    if evidence.earlier_reports > 0 {
-        write!(out, "; {} earlier reports", evidence.earlier_reports)?;
+    match evidence.earlier_reports {
+        0 => {}
+        1 => write!(out, "; 1 earlier report")?,
+        several => write!(out, "; {several} earlier reports")?,
     }
     if let Some(sampled) = figures.sampled {
         write!(out, "; rests on {} recorded blocks", Count(sampled.recorded.blocks))?;

@@ -50,10 +50,14 @@ impl Applied {
         })
     }
 
-    /// The rules that hide a site, and those that hide none.
-    #[must_use]
-    pub fn used_and_unused(&self) -> (Vec<&(Rule, Hidden)>, Vec<&(Rule, Hidden)>) {
-        self.rules.iter().partition(|(_, hidden)| hidden.sites > 0)
+    /// The rules that hide a site.
+    pub fn used(&self) -> impl Iterator<Item = &(Rule, Hidden)> {
+        self.rules.iter().filter(|(_, hidden)| hidden.sites > 0)
+    }
+
+    /// Those that hide none.
+    pub fn unused(&self) -> impl Iterator<Item = &(Rule, Hidden)> {
+        self.rules.iter().filter(|(_, hidden)| hidden.sites == 0)
     }
 
     fn hide(&mut self, site: SiteId, rule: usize, live: Amount) {
