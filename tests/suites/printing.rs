@@ -341,15 +341,16 @@ fn nine_hundred_thousand_blocks_are_printed_in_bounded_memory() {
 }
 
 /// `blocks.c` that lets one of its own functions be, as programs built for LeakSanitizer do.
-fn target_with_rules(rules: &str) -> Target {
+fn blocks_with_rules(rules: &str) -> std::path::PathBuf {
     let flag = format!("-DLSAN_RULES=\"{}\"", rules.replace('\n', "\\n"));
-    Target::start::<&str>(&Program::new("blocks.c").flags(&[&flag]).build(), &[])
+    Program::new("blocks.c").flags(&[&flag]).build()
 }
 
 #[test]
 fn what_suppressions_let_be_is_counted_and_not_printed() {
     let memscope = Memscope::new();
-    let mut target = target_with_rules("leak:^of_another_build$\n");
+    let program = blocks_with_rules("leak:^of_another_build$\n");
+    let mut target = Target::start::<&str>(&program, &[]);
     let session = memscope.attach(&target);
     target.act("take 5 10007");
     target.act("take 2 31");
@@ -364,9 +365,10 @@ fn what_suppressions_let_be_is_counted_and_not_printed() {
     output.expect_line(&format!(
         "note: 7 entries of 1 sites, 50097 bytes, are suppressed by ^layer_two$ ({file_text}:2)"
     ));
-    output.expect_line(
-        "note: suppressions that matched nothing: ^of_another_build$ (__lsan_default_suppressions of blocks:1)",
-    );
+    output.expect_line(&format!(
+        "note: suppressions that matched nothing: ^of_another_build$ (__lsan_default_suppressions of {}:1)",
+        program.display()
+    ));
     let plain = memscope.ok(&["print", &pid, "--age", "0"]);
     plain.expect_line("MemScope printed 7 entries");
     assert_eq!(memscope.run(&["print", &pid, "--age", "0", "--exit-code"]).code(), 1);
@@ -380,7 +382,7 @@ fn what_suppressions_let_be_is_counted_and_not_printed() {
 #[test]
 fn the_targets_own_suppressions_hold_for_print_report_and_check() {
     let memscope = Memscope::new();
-    let mut target = target_with_rules("leak:^layer_one$\n");
+    let mut target = Target::start::<&str>(&blocks_with_rules("leak:^layer_one$\n"), &[]);
     let session = memscope.attach(&target);
     target.act("take 5 10007");
     let pid = target.pid().to_string();

@@ -137,7 +137,10 @@ pub struct MarkArguments {
 }
 
 /// A site id as reports print it: hex, with or without `0x`.
-fn site_id(text: &str) -> Result<SiteId, String> {
+///
+/// # Errors
+/// It is none.
+pub fn site_id(text: &str) -> Result<SiteId, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     // `from_str_radix` alone would take a sign.
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
