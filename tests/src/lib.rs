@@ -9,6 +9,7 @@ pub mod oracle;
 pub mod process;
 pub mod program;
 pub mod report;
+pub mod schema;
 pub mod server;
 pub mod session;
 pub mod stacks;

@@ -26,6 +26,10 @@ use crate::report::model::CollectionState;
 use crate::report::stack_shares::StackShares;
 use crate::target::identity::TargetId;
 
+/// Names of the formats.
+const STATS: &str = "memscope.stats/v1";
+const LIST: &str = "memscope.list/v1";
+
 /// One database, counted.
 #[derive(Debug, Serialize)]
 struct Stats {
@@ -251,7 +255,7 @@ pub fn stats(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     match arguments.format {
         Format::Text if all.is_empty() => writeln!(out, "MemScope database does not exist")?,
         Format::Text => all.iter().try_for_each(|stats| write_text(stats, &mut out))?,
-        Format::Json => write_document(&mut out, "memscope.stats/v1", &all)?,
+        Format::Json => write_document(&mut out, STATS, &all)?,
         Format::Ndjson => write_lines(&mut out, &all)?,
     }
     out.flush()?;
@@ -356,7 +360,7 @@ pub fn list(arguments: &ListArguments) -> Result<ExitCode, CommandError> {
                 )?;
             }
         }
-        Format::Json => write_document(&mut out, "memscope.list/v1", &all)?,
+        Format::Json => write_document(&mut out, LIST, &all)?,
         Format::Ndjson => write_lines(&mut out, &all)?,
     }
     out.flush()?;
@@ -380,4 +384,72 @@ fn write_lines<T: Serialize>(out: &mut dyn Write, databases: &[T]) -> io::Result
         writeln!(out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::schemas::check;
+
+    fn cost() -> Option<CostPart> {
+        Some(CostPart {
+            events_per_s: 12,
+            percent_of_one_cpu: None,
+        })
+    }
+
+    #[test]
+    fn json_is_what_the_schemas_say() {
+        let listed = |state: &str, cost| Listed {
+            pid: 1,
+            start_time: 2,
+            comm: "x".to_owned(),
+            state: state.to_owned(),
+            seconds: 3,
+            blocks: 4,
+            bytes: 5,
+            cost,
+        };
+        let live = || Live {
+            blocks: 1,
+            bytes: 2,
+            capacity: 3,
+        };
+        let stats = |regions| Stats {
+            pid: 1,
+            start_time: 2,
+            comm: "x".to_owned(),
+            exe: "/x".to_owned(),
+            state: "stopped",
+            since_unix_s: None,
+            seconds: 3,
+            functions: 4,
+            cost: cost(),
+            live: live(),
+            regions,
+            mappings: Mappings {
+                generation: 1,
+                seen_s_ago: 2,
+            },
+            sites: Used { used: 1, capacity: 2 },
+            stack_ends: BTreeMap::from([("outermost frame", 1)]),
+            events: BTreeMap::from([("allocated", 1)]),
+            anomalies: BTreeMap::new(),
+            losses: BTreeMap::new(),
+        };
+        let mut out = Vec::new();
+        write_document(
+            &mut out,
+            LIST,
+            &[listed("collecting", cost()), listed("unreadable", None)],
+        )
+        .unwrap();
+        check::document(&serde_json::from_slice(&out).unwrap());
+        let mut out = Vec::new();
+        write_document(&mut out, STATS, &[stats(None), stats(Some(live()))]).unwrap();
+        check::document(&serde_json::from_slice(&out).unwrap());
+        let mut out = Vec::new();
+        write_lines(&mut out, &[stats(None)]).unwrap();
+        check::lines(STATS, &String::from_utf8(out).unwrap());
+    }
 }

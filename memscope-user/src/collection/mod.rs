@@ -8,6 +8,7 @@ pub mod error;
 pub mod estimate;
 pub mod memory_use;
 mod naming;
+mod progress;
 pub mod reading;
 pub mod region_owner;
 pub mod settings;

@@ -114,12 +114,10 @@ pub fn merge(reports: &[SavedReport]) -> Merged {
                     report.host, database.target.id.pid
                 ));
             }
-            if database.left_out > 0 {
-                merged.notes.push(format!(
-                    "{}: {} blocks of process {} are not in its report (--limit)",
-                    report.host, database.left_out, database.target.id.pid
-                ));
-            }
+            let cautions = database.cautions();
+            merged
+                .notes
+                .extend(cautions.map(|caution| format!("{}: {caution}", report.host)));
         }
     }
     merged.sites = sites.into_values().collect();
