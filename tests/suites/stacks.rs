@@ -6,7 +6,7 @@ use memscope_tests::deadline::REPLY;
 use memscope_tests::memscope::Memscope;
 use memscope_tests::program::Program;
 use memscope_tests::report::{Database, Frame};
-use memscope_tests::stacks::corpus::{Subject, c_program, cxx_program, library};
+use memscope_tests::stacks::corpus::{Subject, c_program, cxx_program, library, widest};
 use memscope_tests::stacks::debugger;
 use memscope_tests::stacks::reported::{self, ReportedStack};
 use memscope_tests::stacks::run::{Row, run};
@@ -29,11 +29,11 @@ fn equal(subjects: &[Subject], but_for: &[&str]) -> Vec<Row> {
 /// A handler that interrupts a function which calls nothing, where the table has no row, ends its stack there.
 #[test]
 fn stacks_of_c_are_libgccs_however_it_is_built() {
-    let builds = [&["-O0"][..], &["-O2"], &["-O3", "-march=x86-64-v3"], &["-O2", "-flto"]];
+    let builds = [&["-O0"][..], &["-O2"], widest(), &["-O2", "-flto"]];
     for row in equal(&builds.map(Subject::c), &["signal frame"]) {
         assert!(
-            row.difference.reasons.values().sum::<u64>() <= 2,
-            "two rounds of one such handler: {row}"
+            row.difference.reasons.values().sum::<u64>() <= 4,
+            "two rounds of two handlers that come when they like: {row}"
         );
         assert!(row.difference.stacks > 100, "{row}");
     }

@@ -69,7 +69,16 @@ pub enum AtWork {
     Postgres(Target, u32),
 }
 
-/// The flags of one way to build.
+/// All that the compiler can do on this processor, 32-byte vectors if it has them.
+pub fn widest() -> &'static [&'static str] {
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        &["-O3", "-march=x86-64-v3"]
+    } else {
+        &["-O3"]
+    }
+}
+
+/// `frames.c`, built with these flags beside those of every program without frame pointers.
 pub fn c_program(flags: &[&str]) -> Program {
     Program::new("frames.c")
         .flags(&[NO_FRAME_POINTER, "-foptimize-sibling-calls"])
@@ -156,7 +165,7 @@ impl Subject {
             &["-O0"][..],
             &["-O1"],
             &["-O2"],
-            &["-O3", "-march=x86-64-v3"],
+            widest(),
             &["-Os"],
             &["-O2", "-flto"],
             &["-O2", "-fcf-protection=full", "-fstack-protector-strong"],
@@ -165,7 +174,7 @@ impl Subject {
         ]
         .map(Self::c)
         .into();
-        all.extend([&["-O0"][..], &["-O2"], &["-O3", "-march=x86-64-v3"], &["-O2", "-flto"]].map(Self::cxx));
+        all.extend([&["-O0"][..], &["-O2"], widest(), &["-O2", "-flto"]].map(Self::cxx));
         all.extend(
             [
                 &["-Copt-level=0"][..],
