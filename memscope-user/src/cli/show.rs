@@ -388,6 +388,8 @@ fn write_lines<T: Serialize>(out: &mut dyn Write, databases: &[T]) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use memscope_ebpf::site::StackEnd;
+
     use super::*;
     use crate::report::schemas::check;
 
@@ -415,6 +417,12 @@ mod tests {
             bytes: 2,
             capacity: 3,
         };
+        let stacks = || {
+            let mut shares = StackShares::default();
+            shares.add(9, StackEnd::Outermost, true, String::new);
+            shares.add(1, StackEnd::NotCode, false, || "/x".to_owned());
+            shares
+        };
         let stats = |regions| Stats {
             pid: 1,
             start_time: 2,
@@ -433,6 +441,7 @@ mod tests {
             },
             sites: Used { used: 1, capacity: 2 },
             stack_ends: BTreeMap::from([("outermost frame", 1)]),
+            stacks: stacks(),
             events: BTreeMap::from([("allocated", 1)]),
             anomalies: BTreeMap::new(),
             losses: BTreeMap::new(),
