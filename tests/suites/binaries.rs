@@ -137,7 +137,6 @@ fn a_process_of_thousands_of_mappings_is_traced() {
     session.detach();
 }
 
-#[cfg(feature = "every-allocator")]
 mod every_allocator {
     use super::*;
 

@@ -251,7 +251,6 @@ fn a_library_loaded_into_a_namespace_of_its_own_is_traced_with_its_own_libc() {
     session.detach();
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn an_allocator_loaded_after_attach_is_probed_after_a_refresh() {
     let library = Program::new("lib_alloc.c")

@@ -56,7 +56,7 @@ pub fn built(tests: &[String]) -> Result<Vec<Suite>> {
     let grouped = grouped(if tests.is_empty() { usual() } else { tests.to_vec() });
     let mut cargo = process::cargo();
     cargo.args(["test", "--locked", "--no-run", "--package", "memscope-tests"]);
-    cargo.args(["--features", "memscope-tests/every-allocator"]);
+    cargo.args(["--features", "memscope-tests/privileged"]);
     for (suite, _) in &grouped {
         cargo.args(["--test", suite]);
     }
