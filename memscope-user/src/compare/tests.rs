@@ -272,11 +272,11 @@ fn sizes_that_no_sum_can_hold_end_at_the_highest_number() {
         site("0x1"),
         site("0x2")
     );
-    let report = super::saved::parse(std::path::Path::new("a.json"), text.as_bytes()).expect("a report");
+    let report = super::saved::parse(Path::new("a.json"), text.as_bytes()).expect("a report");
     assert_eq!((report.live().blocks, report.live().bytes), (u64::MAX, u64::MAX));
-    let same = super::diff::diff(&report, &report);
+    let same = diff(&report, &report);
     let mut out = Vec::new();
-    super::diff_json::write(&same, &report, &report, &mut out).expect("memory");
-    let merged = super::merge::merge(&[report.clone(), report]);
-    super::merge_render::write_json(&merged, &mut out).expect("memory");
+    diff_json::write(&same, &report, &report, &mut out).expect("memory");
+    let merged = merge(&[report.clone(), report]);
+    merge_render::write_json(&merged, &mut out).expect("memory");
 }
