@@ -55,7 +55,8 @@ pub(super) fn visit(
         of_sections
     };
     let names = Names::read(bytes, sections, dynamic)?;
-    let mut left = MAX_RELOCATIONS * entry;
+    // Tables that share their bytes could be more than the file holds.
+    let mut left = (MAX_RELOCATIONS * entry).min(bytes.size());
     for (at, size) in tables {
         left = left.checked_sub(size).ok_or(ElfError::TooLarge {
             what: "a relocation table",

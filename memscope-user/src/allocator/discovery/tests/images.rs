@@ -314,7 +314,7 @@ fn an_image_with_malloc_at_thousands_of_addresses_is_not_probed_at_all_of_them()
     for number in 0..4000 {
         let at = bytes.len();
         bytes.extend_from_slice(&symbol);
-        bytes[at + 8..at + 16].copy_from_slice(&(malloc + number).to_le_bytes());
+        bytes[at + 8..at + 16].copy_from_slice(&(malloc - number).to_le_bytes());
     }
     std::fs::write(&path, bytes).expect("the library");
     let discovery = in_file(&path);
