@@ -274,16 +274,26 @@ fn marks_tell_a_request_that_leaks_from_one_that_does_not() {
         (&0.into(), &800.into()),
         "{clean:#}"
     );
-    // A short span is judged once what was born in it has had its time to be freed.
+    // A short span is judged once what was born in it has had its time to be freed. How sure a leak is then depends on how
+    // evenly this machine let the requests come; that it is no clean bill does not.
     let check = |from: &str, to: &str| memscope.run(&["check", &pid, "--between", from, to]);
-    let found = until(REPLY, "a finding", || {
-        let checked = check("first", "second");
-        (checked.code() == 1).then_some(checked)
-    });
-    assert!(found.stdout.contains("layer_one"), "{found}");
     until(REPLY, "a clean bill", || {
         (check("second", "third").code() == 0).then_some(())
     });
+    let found = check("first", "second");
+    assert!([1, 6].contains(&found.code()), "{found}");
+    assert!(found.code() == 6 || found.stdout.contains("layer_one"), "{found}");
+    let print = [
+        "print",
+        &pid,
+        "--age",
+        "0",
+        "--exit-code",
+        "--between",
+        "first",
+        "second",
+    ];
+    assert_eq!(memscope.run(&print).code(), 1);
     let unknown = memscope.run(&["report", &pid, "--since", "fourth"]).expect_code(2);
     assert!(
         unknown.one_error_line().contains("it has: first, second, third"),

@@ -109,9 +109,8 @@ pub fn since_start(
 
 /// Frames of a stack on average, each site as often as it allocated.
 fn mean_frames(session: &Session) -> Result<f64, DatabaseError> {
-    let sites = session.sites()?;
-    let (frames, blocks) = sites.iter().fold((0u64, 0u64), |(frames, blocks), (_, site)| {
-        let record = site.record;
+    let records = session.site_records()?;
+    let (frames, blocks) = records.iter().fold((0u64, 0u64), |(frames, blocks), record| {
         (
             frames + u64::from(record.frames) * record.allocated,
             blocks + record.allocated,

@@ -15,6 +15,7 @@ use super::region_owner::{RegionOwners, all_blocks};
 use super::status;
 use crate::database::session::Session;
 use crate::database::session_file::Moment;
+use crate::database::sites::SiteTable;
 use crate::history::{Snapshot, Span, Totals};
 use crate::report::model::{CollectionState, SiteId};
 use crate::report::sites::{Amount, BIRTH_BINS, Sampled, SiteFigures, SitesReport};
@@ -46,11 +47,10 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
             .map_or(collected.end, |edge| edge.mark.at.monotonic_ms);
     // The totals before the blocks, or what a busy target allocates meanwhile would pass for freed; the stacks after
     // them, since a block's site is published before the block.
-    let totals = session.sites()?;
+    let totals = session.site_records()?;
     let odds = Odds::of(session)?;
     let births = BirthTimes { window: &window, odds };
-    let mut alive = alive(session, collection.state, now_ms, births, span)?;
-    let table = session.sites()?;
+    let (mut alive, table) = alive(session, collection.state, now_ms, births, span)?;
     let mut naming = Naming::new(session, &table);
     let mut by_id: BTreeMap<SiteId, SiteFigures> = BTreeMap::new();
     let mut owners = RegionOwners::new(session, &table);
@@ -61,7 +61,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
         .collect();
     for index in known {
         let alive = alive.remove(&index);
-        let totals = totals.get(index).map(|site| totals_of(site.record));
+        let totals = totals.get(index.0 as usize).map(totals_of);
         add(&mut by_id, &mut naming, index, now_ms, alive.as_ref(), totals);
     }
     for (index, alive) in alive {
@@ -154,17 +154,19 @@ fn alive(
     now_ms: u64,
     births: BirthTimes<'_>,
     span: &Span,
-) -> Result<HashMap<SiteIndex, Alive>, CollectionError> {
+) -> Result<(HashMap<SiteIndex, Alive>, SiteTable), CollectionError> {
     let mut alive: HashMap<SiteIndex, Alive> = HashMap::new();
-    if state != CollectionState::Replaced {
-        for raw in all_blocks(session, now_ms)?.0 {
-            let fields = raw.block.unpack();
-            if span.takes(fields.number) {
-                alive.entry(fields.site).or_default().add(&fields, births);
-            }
+    if state == CollectionState::Replaced {
+        return Ok((alive, session.sites()?));
+    }
+    let (blocks, table) = all_blocks(session, now_ms)?;
+    for raw in blocks {
+        let fields = raw.block.unpack();
+        if span.takes(fields.number) {
+            alive.entry(fields.site).or_default().add(&fields, births);
         }
     }
-    Ok(alive)
+    Ok((alive, table))
 }
 
 fn totals_of(record: &memscope_ebpf::site::SiteRecord) -> (Amount, Amount) {

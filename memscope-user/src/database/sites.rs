@@ -44,16 +44,23 @@ impl RawSite<'_> {
     }
 }
 
+/// The records alone, by site index; those not in use have no hash. Frames are most of what reading sites costs.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn read_records(records: &KernelMap<u32, SiteRecord>, state: State) -> io::Result<Vec<SiteRecord>> {
+    records.read_array((state.sites_used + 1).min(u64::from(SITE_CAPACITY)) as u32)
+}
+
 impl SiteTable {
     /// Reads what has been given out so far.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn read(records: &KernelMap<u32, SiteRecord>, frames: &KernelMap<u32, u64>, state: State) -> io::Result<Self> {
-        let sites = (state.sites_used + 1).min(u64::from(SITE_CAPACITY)) as u32;
         let used = state.frames_used.min(u64::from(FRAME_CAPACITY)) as u32;
         Ok(Self {
-            records: records.read_array(sites)?,
+            records: read_records(records, state)?,
             frames: frames.read_array(used)?,
         })
     }
