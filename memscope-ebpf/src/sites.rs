@@ -9,6 +9,7 @@ use memscope_ebpf::limits::{FRAME_CAPACITY, MAX_FRAMES, SITE_CAPACITY};
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::State;
+use memscope_ebpf::unwind::bounded::apart;
 
 use crate::stack::Stack;
 use crate::{atomic, count, maps};
@@ -95,8 +96,9 @@ fn key(stack: &Stack, call: CallIndex) -> u64 {
 fn hash(stack: &Stack, key: u64) -> u64 {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = SEED ^ key;
+    let frames = apart(stack.frames) as usize;
     for index in 0..MAX_FRAMES {
-        if index >= stack.frames as usize {
+        if index >= frames {
             break;
         }
         hash = (hash ^ frame(stack, index)).wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -121,8 +123,9 @@ fn publish(stack: &Stack, hash: u64, state: *mut State, call: CallIndex) -> Opti
     if site >= u64::from(SITE_CAPACITY) || frames_at + u64::from(stack.frames) > u64::from(FRAME_CAPACITY) {
         return None;
     }
+    let frames = apart(stack.frames) as usize;
     for index in 0..MAX_FRAMES {
-        if index >= stack.frames as usize {
+        if index >= frames {
             break;
         }
         let slot = maps::FRAMES.get_ptr_mut(frames_at as u32 + index as u32)?;

@@ -7,6 +7,7 @@ use memscope_tests::report::number;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 use memscope_tests::text;
+use memscope_tests::traced::Traced;
 
 /// The BPF programs of a session, as `doctor -v` names them.
 const PROGRAMS: [&str; 8] = [
@@ -74,6 +75,19 @@ fn a_session_is_exact_from_attach_to_detach_its_stacks_are_whole_and_nothing_is_
     session.detach();
     text::assert_restored(target.pid(), &[], "after detach");
     assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn programs_of_musl_are_exact_static_and_dynamic() {
+    for flags in [&["-static"][..], &[]] {
+        let program = Program::new("ledger_mt.c").compiler("musl-gcc").flags(flags).build();
+        let seen = Traced::new(&program)
+            .arguments(&["--threads", "2", "--seed", "62", "--pvalloc", "0"])
+            .set_aside_the_linkers_own()
+            .run(&["run 5000"]);
+        assert!(seen.ledger.len() > 100, "{flags:?}: the program holds blocks");
+        assert_eq!(seen.database.lost(), 0, "{flags:?}: {:?}", seen.database.losses);
+    }
 }
 
 #[test]

@@ -17,8 +17,8 @@ use crate::process;
 
 /// First process of the machine.
 const INIT: &str = include_str!("init.sh");
-/// Libraries that programs load by name once they run: glibc's, to unwind a cancelled thread.
-const LOADED_LATER: [&str; 1] = ["/lib/x86_64-linux-gnu/libgcc_s.so.1"];
+/// Libraries that ldd does not name: glibc loads one to unwind a cancelled thread, and musl's loader is its library.
+const UNNAMED: [&str; 2] = ["/lib/x86_64-linux-gnu/libgcc_s.so.1", "/lib/ld-musl-x86_64.so.1"];
 
 /// What goes into the image.
 pub struct Content<'a> {
@@ -46,7 +46,7 @@ impl Content<'_> {
         archive.file("/tests", self.script()?.as_bytes());
         self.shell(&mut archive)?;
 
-        let mut libraries: BTreeSet<String> = LOADED_LATER.map(str::to_owned).into();
+        let mut libraries: BTreeSet<String> = UNNAMED.map(str::to_owned).into();
         for program in std::iter::once(self.memscope).chain(self.suites.iter().map(|suite| suite.binary.as_path())) {
             libraries.extend(libraries_of(program)?);
             archive.file(text(program)?, &stripped(program)?);
@@ -126,7 +126,7 @@ fn libraries_of(program: &Path) -> Result<Vec<String>> {
 }
 
 /// Paths in what ldd says: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`. It finds
-/// none in a static program, and in one of another C library names that library's own.
+/// none in a static program, nor in one of another C library.
 fn listed(said: &str) -> Vec<String> {
     let path = |line: &str| {
         let line = line.split_once(" => ").map_or(line, |(_, path)| path);

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use self::machine::Emulator;
 use self::release::Release;
 use self::results::Run;
-use crate::{build, packages, process};
+use crate::{build, packages, process, setup};
 
 /// What to run, and on which kernels.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let releases = release::chosen(&release::offered()?, &options.versions)?;
     let tools = debs::unpacked(&debs::with_dependencies(packages::KERNELS)?, &folder, "machine")?;
+    // The programs that the tests trace are compiled here.
+    setup::everything()?;
     let memscope = build::memscope()?;
     let suites = suites::built(&options.tests)?;
 

@@ -24,7 +24,6 @@ const USUAL: &[&str] = &[
     "regions::munmap_of_a_middle_keeps_both_sides",
     "regions::mremap_shrinks_grows_moves_and_fails",
     "steps::the_database_of_an_ended_target_stays_printable_until_destroyed",
-    "binaries::every_allocator::static_and_dynamic_musl_are_exact",
 ];
 
 /// A suite, and what of it is run.
