@@ -49,6 +49,8 @@ pub fn start(folder: &Folder, variables: &[(&str, &str)]) -> Target {
     command.arg(folder.join("data")).arg(USER);
     command.stderr(std::process::Stdio::null());
     let mut target = Target::spawn(command);
+    // It loads the language's library now: of code loaded after attach nothing is known until a refresh.
+    target.send("do $$ begin perform 1; end $$;");
     say(&mut target, "ready");
     target
 }

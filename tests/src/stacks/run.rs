@@ -1,6 +1,5 @@
 //! One program of the corpus: worked under the recorder with memscope attached, then all stacks compared.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::corpus::Subject;
@@ -115,9 +114,4 @@ pub fn total(rows: &[Row]) -> Row {
         program: "all".to_owned(),
         difference: sum,
     }
-}
-
-/// Reasons of rows, for messages.
-pub fn reasons(rows: &[Row]) -> BTreeMap<String, u64> {
-    total(rows).difference.reasons
 }
