@@ -1,11 +1,12 @@
 /* malloc+free pairs under a stack of a given depth, on some threads.
  *
  * `run FRAMES THREADS MILLISECONDS` answers `PAIRS CPU_NANOSECONDS`: CPU time, not wall time, so that other work on the
- * machine does not count as ours. The frames are compiled without frame pointers and differ in size and in call site. */
+ * machine does not count as ours. `turns …`: with stacks that differ from one to the next. The frames are compiled without frame pointers and differ in size and in call site. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { BATCH = 64, MOST_THREADS = 64 };
@@ -18,8 +19,29 @@ static unsigned long clock_of(clockid_t clock) {
     return (unsigned long)now.tv_sec * 1000000000 + (unsigned long)now.tv_nsec;
 }
 
+/* The same pair one frame deeper: `turns` takes the two turn about, so that no stack is like the last one. */
+static __attribute__((noinline)) void deeper(void) {
+    void *block = malloc(64);
+    sink = block;
+    free(block);
+}
+
+static int turns;
+
 static __attribute__((noinline)) unsigned long at_depth(void) {
     unsigned long pairs = 0;
+    if (turns) {
+        do {
+            for (int n = 0; n < BATCH; n += 2) {
+                deeper();
+                void *block = malloc(64);
+                sink = block;
+                free(block);
+            }
+            pairs += BATCH;
+        } while (clock_of(CLOCK_MONOTONIC) < until_ns);
+        return pairs;
+    }
     do {
         for (int n = 0; n < BATCH; n++) {
             void *block = malloc(64);
@@ -73,7 +95,8 @@ int main(void) {
     while (fgets(line, sizeof line, stdin)) {
         unsigned frames, threads;
         unsigned long milliseconds;
-        if (sscanf(line, "run %u %u %lu", &frames, &threads, &milliseconds) != 3 || !threads || threads > MOST_THREADS) {
+        turns = !strncmp(line, "turns ", 6);
+        if (sscanf(line, "%*s %u %u %lu", &frames, &threads, &milliseconds) != 3 || !threads || threads > MOST_THREADS) {
             return 2;
         }
         /* Of the frames asked for, main or the thread's start, its caller and the pair's own function are three. */

@@ -53,5 +53,5 @@ pub struct InFlight {
 
 const _: () = assert!(size_of::<OpenCall>() == 64);
 const _: () = assert!(size_of::<InFlight>() == 16 + 64 * MAX_NESTING + size_of::<WalkMemory>());
-/// With the key and the kernel's header it must fit the largest object of the kernel's allocator for map elements.
+/// With the key and the kernel's header it takes two pages at most: 8 KiB for each thread that has allocated.
 const _: () = assert!(size_of::<InFlight>() <= 8192 - 64);

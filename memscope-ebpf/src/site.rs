@@ -24,7 +24,7 @@ pub enum StackEnd {
     NotCode = 7,
     /// Only frame pointers were available, and they ended before the thread's start.
     FramePointers = 8,
-    /// Another event on this CPU held the working memory.
+    /// The tables were replaced twice while the stack was being followed.
     Busy = 9,
     /// The block was recorded without its stack: no room for one more site.
     NotRecorded = 10,

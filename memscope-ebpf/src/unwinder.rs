@@ -124,10 +124,17 @@ unsafe extern "C" fn one_frame(_round: u64, context: *mut c_void) -> i64 {
         let kernel = &mut *context.cast::<Kernel>();
         (&mut (*kernel.memory).walk, kernel)
     };
-    match walk.step(kernel) {
-        // SAFETY: as above; the reference to the walk is no longer used.
-        Progress::Continue => unsafe { follow_again(&mut *kernel.memory) as i64 },
-        Progress::Ended => 1,
+    if walk.step(kernel) == Progress::Ended {
+        return 1;
+    }
+    // SAFETY: as above; the reference to the walk is no longer used.
+    unsafe {
+        let memory = &mut *kernel.memory;
+        if memory.is_as_last_time() {
+            follow_again(memory) as i64
+        } else {
+            0
+        }
     }
 }
 

@@ -235,6 +235,36 @@ fn a_library_loaded_after_attach_is_traced_and_unloading_it_disturbs_nothing() {
 }
 
 #[test]
+fn stacks_into_a_library_loaded_after_attach_are_counted_as_stale_until_a_refresh() {
+    let library = Program::new("lib_alloc.c").flags(&["-shared", "-fPIC"]).build();
+    let memscope = Memscope::new();
+    let mut target = start("loads.c");
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    let stale = || -> u64 {
+        let stats = memscope.ok(&["stats", &pid, "--format", "json"]);
+        if stats.stdout.contains("stale_tables") {
+            number(&stats.stdout, "stale_tables")
+        } else {
+            0
+        }
+    };
+    let at_first = stale();
+    target.act(&format!("open {}", library.to_str().expect("the path is text")));
+    target.act("take 10007");
+    let met = stale();
+    assert!(
+        met >= at_first + 6,
+        "six blocks were taken by the new library: {met} after {at_first}"
+    );
+    memscope.ok(&["refresh", &pid]);
+    target.act("take 20011");
+    assert_eq!(stale(), met, "the tables are fresh");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
 fn a_library_loaded_into_a_namespace_of_its_own_is_traced_with_its_own_libc() {
     let library = Program::new("lib_alloc.c").flags(&["-shared", "-fPIC"]).build();
     let open = format!("namespace {}", library.to_str().expect("the path is text"));

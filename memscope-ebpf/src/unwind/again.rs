@@ -22,8 +22,7 @@ pub fn follow_again(memory: &mut WalkMemory) -> u64 {
     let mut index = memory.walk.frames;
     let mut sp = memory.walk.sp;
     let from_window = sp.wrapping_sub(memory.window_at);
-    if *element(&memory.frames, index) != memory.walk.pc || memory.walk.came == BY_SIGNAL || (sp | from_window) & 7 != 0
-    {
+    if !memory.is_as_last_time() || memory.walk.came == BY_SIGNAL || (sp | from_window) & 7 != 0 {
         return 0;
     }
     let mut ended = 0;

@@ -100,6 +100,13 @@ impl WalkMemory {
         *element_mut(&mut self.rows, index) = row;
     }
 
+    /// Whether the last stack had the present frame in the same place.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_as_last_time(&self) -> bool {
+        *element(&self.frames, self.walk.frames) == self.walk.pc
+    }
+
     /// How many bytes of stack from this address on the walk is likely to need.
     #[inline(always)]
     #[must_use]

@@ -11,8 +11,18 @@ use super::{
     tracer::Tracer,
 };
 
-/// Frames on the stack, threads.
-const SHAPES: [(u32, u32); 5] = [(1, 1), (10, 1), (30, 1), (100, 1), (10, 2)];
+/// What the program is asked to do, frames on the stack, threads. `turns`: no stack is like its thread's last one.
+const SHAPES: [(&str, u32, u32); 7] = [
+    ("run", 1, 1),
+    ("run", 10, 1),
+    ("run", 30, 1),
+    ("run", 100, 1),
+    ("run", 10, 2),
+    ("turns", 10, 1),
+    ("turns", 30, 1),
+];
+/// Entry and return of malloc, entry of free.
+const HITS_A_PAIR: f64 = 3.0;
 
 /// Measures every tracer in turn, round after round.
 pub fn run(bench: &mut Bench<'_>) -> Result<()> {
@@ -25,10 +35,10 @@ pub fn run(bench: &mut Bench<'_>) -> Result<()> {
             let attached = tracer
                 .attach(&bench.memscope, &mut target)
                 .with_context(|| format!("attaching {}", tracer.name()))?;
-            for (shape_index, (frames, threads)) in SHAPES.iter().enumerate() {
+            for (shape_index, (what, frames, threads)) in SHAPES.iter().enumerate() {
                 // Once to warm up: sites, rule cache, thread records.
-                target.quotient(&format!("run {frames} {threads} 10"))?;
-                let pair = target.quotient(&format!("run {frames} {threads} {milliseconds}"))?;
+                target.quotient(&format!("{what} {frames} {threads} 10"))?;
+                let pair = target.quotient(&format!("{what} {frames} {threads} {milliseconds}"))?;
                 measured.entry((tracer_index, shape_index)).or_default().add(pair);
             }
             attached.detach()?;
@@ -44,13 +54,14 @@ fn report(bench: &mut Bench<'_>, tracers: &[Tracer], measured: &BTreeMap<(usize,
         return;
     };
     let mut rows = Vec::new();
-    for (shape_index, (frames, threads)) in SHAPES.iter().enumerate() {
+    for (shape_index, (what, frames, threads)) in SHAPES.iter().enumerate() {
         for (tracer_index, tracer) in tracers.iter().enumerate() {
             let pair = &measured[&(tracer_index, shape_index)];
             rows.push(vec![
                 format!(
-                    "{frames} frames, {threads} thread{}",
-                    if *threads == 1 { "" } else { "s" }
+                    "{frames} frames, {threads} thread{}{}",
+                    if *threads == 1 { "" } else { "s" },
+                    if *what == "turns" { ", two stacks by turns" } else { "" }
                 ),
                 tracer.name(),
                 pair.over(&measured[&(floor, shape_index)]).to_string(),
@@ -68,6 +79,18 @@ fn report(bench: &mut Bench<'_>, tracers: &[Tracer], measured: &BTreeMap<(usize,
         "The floor is the same probes on the same sites with programs that do nothing. The bpftrace script pairs malloc \
          and free and takes ten frames by frame pointer; the program has none, so it gets one or two.",
     );
+    if let Some(nothing) = find(&Tracer::Nothing) {
+        let hit = (measured[&(floor, 1)].median() - measured[&(nothing, 1)].median()) / HITS_A_PAIR;
+        let twenty_more = |deep: usize, shallow: usize| {
+            (measured[&(exact, deep)].median() - measured[&(exact, shallow)].median()) / hit
+        };
+        bench.results.remark(&format!(
+            "Twenty frames more cost memscope {:.2} of an empty hit on an emulated instruction ({}); {:.2} by turns.",
+            twenty_more(2, 1),
+            time(hit),
+            twenty_more(6, 5)
+        ));
+    }
     let two = measured[&(exact, 4)].over(&measured[&(exact, 1)]);
     let two_floor = measured[&(floor, 4)].over(&measured[&(floor, 1)]);
     bench.results.remark(&format!(
