@@ -50,11 +50,13 @@ impl Count {
         }
     }
 
-    fn cost_since(&self, before: &Self, frames: f64, calibration: Option<&Calibration>) -> Cost {
+    fn cost_since(&self, before: &Self, usual: Usual, calibration: Option<&Calibration>) -> Cost {
         let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-6);
         let returned = self.returned.saturating_sub(before.returned) as f64;
         let freed = self.freed.saturating_sub(before.freed) as f64;
-        let ns = calibration.map(|calibration| calibration.cost_ns(2.0 * returned + freed, frames));
+        let ns = calibration.map(|calibration| {
+            calibration.cost_ns(2.0 * returned + freed, usual.frames) + calibration.steps_ns(returned * usual.by_exits)
+        });
         Cost {
             events_per_s: (returned + freed) / seconds,
             percent: ns.map(|ns| ns / seconds / 1e7),
@@ -76,26 +78,42 @@ pub fn now(sessions: &[&Session], calibration: Option<&Calibration>) -> Result<V
     pairs
         .map(|(session, before)| {
             let after = count(session)?;
-            Ok(after.cost_since(&before, mean_frames(session)?, calibration))
+            Ok(after.cost_since(&before, Usual::of(session)?, calibration))
         })
         .collect()
 }
 
-/// Frames of a stack on average, each site as often as it allocated.
-fn mean_frames(session: &Session) -> Result<f64, DatabaseError> {
-    let sites = session.sites()?;
-    let (frames, blocks) = sites.iter().fold((0u64, 0u64), |(frames, blocks), (_, site)| {
-        let record = site.record;
-        (
-            frames + u64::from(record.frames) * record.allocated,
-            blocks + record.allocated,
-        )
-    });
-    Ok(if blocks == 0 {
-        0.0
-    } else {
-        frames as f64 / blocks as f64
-    })
+/// What a call is like on average, each site as often as it allocated.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    /// Frames of its stack.
+    frames: f64,
+    /// Share of the calls whose return is seen at a `ret`, which is single-stepped.
+    by_exits: f64,
+}
+
+impl Usual {
+    fn of(session: &Session) -> Result<Self, DatabaseError> {
+        let calls = &session.file.calls;
+        let (mut blocks, mut frames, mut by_exits) = (0u64, 0u64, 0u64);
+        let sites = session.sites()?;
+        for (_, site) in sites.iter() {
+            let record = site.record;
+            blocks += record.allocated;
+            frames += u64::from(record.frames) * record.allocated;
+            let call = calls.get(usize::from(record.call));
+            if call.is_some_and(|call| !call.returns.exits().is_empty()) {
+                by_exits += record.allocated;
+            }
+        }
+        let share = |part: u64| {
+            if blocks == 0 { 0.0 } else { part as f64 / blocks as f64 }
+        };
+        Ok(Self {
+            frames: share(frames),
+            by_exits: share(by_exits),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -114,9 +132,13 @@ mod tests {
             returned: 2100,
             freed: 2050,
         };
-        let cost = after.cost_since(&before, 10.0, None);
+        let usual = Usual {
+            frames: 10.0,
+            by_exits: 0.5,
+        };
+        let cost = after.cost_since(&before, usual, None);
         assert_eq!((cost.events_per_s, cost.percent), (2000.0, None));
-        let idle = before.cost_since(&before, 10.0, None);
+        let idle = before.cost_since(&before, usual, None);
         assert_eq!(idle.events_per_s, 0.0);
     }
 }

@@ -144,6 +144,25 @@ pub fn find(discovery: &Discovery, images: &[LoadedImage], memory: &dyn TargetMe
     seen
 }
 
+/// The exits of one function, whether it throws or not.
+///
+/// # Errors
+/// They cannot all be found.
+pub fn of_function(
+    module: usize,
+    address: ElfAddress,
+    images: &[LoadedImage],
+    memory: &dyn TargetMemory,
+) -> Result<Vec<Exit>, ExitObstacle> {
+    let unknown = || ExitObstacle::OutsideCode { to: address };
+    let content = images.get(module).and_then(|image| image.content.as_ref().ok());
+    let probed = BTreeSet::new();
+    exits_of(
+        &ImageCode::read(content.ok_or_else(unknown)?, images, memory, &probed)?,
+        address,
+    )
+}
+
 fn exits_of(code: &ImageCode<'_>, entry: ElfAddress) -> Result<Vec<Exit>, ExitObstacle> {
     let segments = code.content.image.segments();
     walk::exits(code, entry)?
