@@ -71,6 +71,7 @@ const HITS_A_PAIR: f64 = 3.0;
 /// What a single step costs in pairs where it cannot be measured: rather more than less (4 in a virtual machine of 2026, less
 /// than 1 on bare metal).
 const STEP_SHARE: f64 = 4.0;
+const LEAST_STEP: f64 = 0.1;
 /// How long the child runs for one figure, and how often. The least is taken: whatever else the machine does only adds.
 const RUN_MS: u32 = 5;
 const RUNS: usize = 6;
@@ -136,14 +137,18 @@ impl Calibration {
         let probes = probe(child.pid())?;
         let traced = least_pair(&mut child).map_err(child_failed)?;
         let pair_ns = (traced - untraced).max(1.0);
-        let step_ns = match probe_exits(child.pid()) {
+        let measured = match probe_exits(child.pid()) {
             Ok(exits) => {
                 let stepped = least_pair(&mut child).map_err(child_failed)?;
                 drop(exits);
-                (stepped - traced).max(0.0)
+                Some(stepped - traced)
             }
-            Err(_) => pair_ns * STEP_SHARE,
+            Err(_) => None,
         };
+        // A trap more cannot cost next to nothing: such a figure was not measured.
+        let step_ns = measured
+            .filter(|step| *step > pair_ns * LEAST_STEP)
+            .unwrap_or(pair_ns * STEP_SHARE);
         drop(child);
         drop(probes);
         Ok(Self {
