@@ -56,6 +56,18 @@ fn specifications_come_from_a_file_too() {
 }
 
 #[test]
+fn custom_functions_that_throw_and_catch_are_exact() {
+    let program = Program::new("cxx_pool.cpp").flags(&["-O2"]).build();
+    let seen = Traced::new(&program)
+        .attach_with(&["--alloc", "pool_new(size=0) -> ret"])
+        .attach_with(&["--alloc", "pool_new_or_small(size=0) -> ret"])
+        .attach_with(&["--free", "pool_delete(ptr=0)"])
+        .run(&["pool"]);
+    assert!(seen.ledger.len() >= 2_500);
+    assert_eq!(seen.database.lost(), 0, "losses {:?}", seen.database.losses);
+}
+
+#[test]
 fn a_malformed_specification_is_exit_2_and_points_at_the_character() {
     let memscope = Memscope::new();
     let target = Target::start::<&str>(&Program::new("pool.c").build(), &[]);

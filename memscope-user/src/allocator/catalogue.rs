@@ -124,6 +124,15 @@ impl Role {
         }
     }
 
+    /// Whether both do the same with the same arguments; code that is one function does not round under one name only.
+    #[must_use]
+    pub fn is_same_as(self, other: Self) -> bool {
+        Self {
+            rounds: other.rounds,
+            ..self
+        } == other
+    }
+
     /// Whether a block may end in the call.
     #[must_use]
     pub const fn may_free(self) -> bool {

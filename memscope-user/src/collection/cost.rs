@@ -50,12 +50,21 @@ impl Count {
         }
     }
 
-    fn cost_since(&self, before: &Self, frames: f64, calibration: Option<&Calibration>) -> Cost {
+    fn cost_since(&self, before: &Self, usual: Usual, calibration: Option<&Calibration>) -> Cost {
         let seconds = self.at.duration_since(before.at).as_secs_f64().max(1e-6);
         let returned = self.returned.saturating_sub(before.returned) as f64;
         let freed = self.freed.saturating_sub(before.freed) as f64;
-        let ns = calibration.map(|calibration| calibration.cost_ns(2.0 * returned + freed, frames));
-        Cost {
+        Cost::of(returned, freed, seconds, usual, calibration)
+    }
+}
+
+impl Cost {
+    /// Of so many calls and frees in so many seconds.
+    fn of(returned: f64, freed: f64, seconds: f64, usual: Usual, calibration: Option<&Calibration>) -> Self {
+        let ns = calibration.map(|calibration| {
+            calibration.cost_ns(2.0 * returned + freed, usual.frames) + calibration.steps_ns(returned * usual.by_exits)
+        });
+        Self {
             events_per_s: (returned + freed) / seconds,
             percent: ns.map(|ns| ns / seconds / 1e7),
         }
@@ -76,7 +85,7 @@ pub fn now(sessions: &[&Session], calibration: Option<&Calibration>) -> Result<V
     pairs
         .map(|(session, before)| {
             let after = count(session)?;
-            Ok(after.cost_since(&before, mean_frames(session)?, calibration))
+            Ok(after.cost_since(&before, Usual::of(session)?, calibration))
         })
         .collect()
 }
@@ -94,33 +103,45 @@ pub fn since_start(
         return Ok(None);
     }
     let count = Count::of(&session.tally()?);
-    let ns = match calibration {
-        Some(calibration) => {
-            let hits = 2.0 * count.returned as f64 + count.freed as f64;
-            Some(calibration.cost_ns(hits, mean_frames(session)?))
-        }
-        None => None,
-    };
-    Ok(Some(Cost {
-        events_per_s: (count.returned + count.freed) as f64 / seconds as f64,
-        percent: ns.map(|ns| ns / seconds as f64 / 1e7),
-    }))
+    let usual = Usual::of(session)?;
+    Ok(Some(Cost::of(
+        count.returned as f64,
+        count.freed as f64,
+        seconds as f64,
+        usual,
+        calibration,
+    )))
 }
 
-/// Frames of a stack on average, each site as often as it allocated.
-fn mean_frames(session: &Session) -> Result<f64, DatabaseError> {
-    let records = session.site_records()?;
-    let (frames, blocks) = records.iter().fold((0u64, 0u64), |(frames, blocks), record| {
-        (
-            frames + u64::from(record.frames) * record.allocated,
-            blocks + record.allocated,
-        )
-    });
-    Ok(if blocks == 0 {
-        0.0
-    } else {
-        frames as f64 / blocks as f64
-    })
+/// What a call is like on average, each site as often as it allocated.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    /// Frames of its stack.
+    frames: f64,
+    /// Share of the calls whose return is seen at a `ret`, which is single-stepped.
+    by_exits: f64,
+}
+
+impl Usual {
+    fn of(session: &Session) -> Result<Self, DatabaseError> {
+        let calls = &session.file.calls;
+        let (mut blocks, mut frames, mut by_exits) = (0u64, 0u64, 0u64);
+        for record in session.site_records()? {
+            blocks += record.allocated;
+            frames += u64::from(record.frames) * record.allocated;
+            let call = calls.get(usize::from(record.call));
+            if call.is_some_and(|call| !call.returns.exits().is_empty()) {
+                by_exits += record.allocated;
+            }
+        }
+        let share = |part: u64| {
+            if blocks == 0 { 0.0 } else { part as f64 / blocks as f64 }
+        };
+        Ok(Self {
+            frames: share(frames),
+            by_exits: share(by_exits),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -139,9 +160,13 @@ mod tests {
             returned: 2100,
             freed: 2050,
         };
-        let cost = after.cost_since(&before, 10.0, None);
+        let usual = Usual {
+            frames: 10.0,
+            by_exits: 0.5,
+        };
+        let cost = after.cost_since(&before, usual, None);
         assert_eq!((cost.events_per_s, cost.percent), (2000.0, None));
-        let idle = before.cost_since(&before, 10.0, None);
+        let idle = before.cost_since(&before, usual, None);
         assert_eq!(idle.events_per_s, 0.0);
     }
 }

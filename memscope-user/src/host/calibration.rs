@@ -20,7 +20,10 @@ use crate::database::paths::Roots;
 use crate::database::tally::Tally;
 use crate::database::{folder, load};
 use crate::probe::attach;
+use crate::probe::exits::{self, Returns};
 use crate::target::identity::Pid;
+use crate::target::loaded::load_images;
+use crate::target::memory::ProcessMemory;
 use crate::target::process::Target;
 
 /// Why it could not be measured.
@@ -69,12 +72,18 @@ pub struct Calibration {
     kernel: String,
     /// Nanoseconds of CPU time that probes add to a malloc+free pair whose stack is not followed.
     pub pair_ns: f64,
+    /// Nanoseconds that one hit more at a single-stepped `ret` adds.
+    pub step_ns: f64,
 }
 
 /// A frame's share of what a pair costs whose stack is not followed (`cargo xtask bench`: 22 ns of 2600).
 const FRAME_SHARE: f64 = 0.009;
 /// Probes a pair hits: at the call, at its return, at the free.
 const HITS_A_PAIR: f64 = 3.0;
+/// What a single step costs in pairs where it cannot be measured: rather more than less (4 in a virtual machine of 2026, less
+/// than 1 on bare metal).
+const STEP_SHARE: f64 = 4.0;
+const LEAST_STEP: f64 = 0.1;
 /// How long the child runs for one figure, and how often. The least is taken: whatever else the machine does only adds.
 const RUN_MS: u32 = 5;
 const RUNS: usize = 6;
@@ -120,6 +129,12 @@ impl Calibration {
         self.pair_ns * (1.0 + FRAME_SHARE * frames) * hits / HITS_A_PAIR
     }
 
+    /// What so many hits at a `ret` cost more than at a return probe.
+    #[must_use]
+    pub fn steps_ns(&self, steps: f64) -> f64 {
+        self.step_ns * steps
+    }
+
     /// Pairs a second whose cost is this many percent of one CPU.
     #[must_use]
     pub fn pairs_per_second(&self, percent: u32) -> u64 {
@@ -133,13 +148,27 @@ impl Calibration {
         let untraced = least_pair(&mut child).map_err(child_failed)?;
         let probes = probe(child.pid())?;
         let traced = least_pair(&mut child).map_err(child_failed)?;
+        let pair_ns = (traced - untraced).max(1.0);
+        let measured = match probe_exits(child.pid()) {
+            Ok(exits) => {
+                let stepped = least_pair(&mut child).map_err(child_failed)?;
+                drop(exits);
+                Some(stepped - traced)
+            }
+            Err(_) => None,
+        };
+        // A trap more cannot cost next to nothing: such a figure was not measured.
+        let step_ns = measured
+            .filter(|step| *step > pair_ns * LEAST_STEP)
+            .unwrap_or(pair_ns * STEP_SHARE);
         drop(child);
         require_pairs(&probes)?;
         drop(probes);
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: kernel(),
-            pair_ns: (traced - untraced).max(1.0),
+            pair_ns,
+            step_ns,
         })
     }
 }
@@ -193,6 +222,27 @@ pub fn probe(pid: u32) -> Result<aya::Ebpf, CalibrationError> {
     Ok(object)
 }
 
+/// Attaches programs that do nothing to malloc's exits in a child of ours, besides those that are there.
+fn probe_exits(pid: u32) -> Result<aya::Ebpf, CalibrationError> {
+    let target = Target::of_pid(Pid(pid)).map_err(CollectionError::from)?;
+    let survey = survey(&target, Wanted::default())?;
+    let place = survey.calls.iter().position(|call| call.function == "malloc");
+    let index = place.ok_or(CalibrationError::NoAllocator)?;
+    let found = survey.discovery.functions().nth(index);
+    let (module, address) = found
+        .map(|function| (function.module, function.address))
+        .ok_or(CalibrationError::NoAllocator)?;
+    let images = load_images(Pid(pid), &target.mappings().map_err(CollectionError::from)?);
+    let memory = ProcessMemory::open(Pid(pid)).map_err(|_| CalibrationError::NoAllocator)?;
+    let exits = exits::of_function(module, address, &images, &memory).map_err(|_| CalibrationError::NoAllocator)?;
+    let mut call = survey.calls[index].clone();
+    call.returns = Returns::ByExits(exits);
+    let mut object = load::object_alone()?;
+    attach::attach_empty(&mut object, pid, &[call], &survey.module_paths[index..=index])
+        .map_err(CollectionError::from)?;
+    Ok(object)
+}
+
 /// Kept beside the sessions, whose folder a reboot empties.
 fn file(roots: &Roots) -> PathBuf {
     roots.run.join("calibration.json")
@@ -211,6 +261,7 @@ mod tests {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: kernel(),
             pair_ns,
+            step_ns: 10_000.0,
         }
     }
 
@@ -219,6 +270,7 @@ mod tests {
         let calibration = calibration(3000.0);
         assert_eq!(calibration.cost_ns(3.0, 0.0), 3000.0);
         assert_eq!(calibration.cost_ns(30.0, 100.0).round(), 57_000.0);
+        assert_eq!(calibration.steps_ns(2.0), 20_000.0);
         // 5 % of a second is 50 ms; a pair with ten frames is 3270 ns.
         assert_eq!(calibration.pairs_per_second(5), 15_290);
         assert_eq!(calibration.pairs_per_second(0), 1);

@@ -11,6 +11,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use memscope_ebpf::call::CallKind;
@@ -27,6 +28,9 @@ use frames::{Frame, Frames};
 use walk::{Code, JumpsTo};
 
 pub use obstacle::ExitObstacle;
+
+/// Jumps to functions that the loader has not bound yet, in one image.
+const MOST_LOOKUPS: usize = 64;
 
 /// One exit, in its function's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +148,25 @@ pub fn find(discovery: &Discovery, images: &[LoadedImage], memory: &dyn TargetMe
     seen
 }
 
+/// The exits of one function, whether it throws or not.
+///
+/// # Errors
+/// They cannot all be found.
+pub fn of_function(
+    module: usize,
+    address: ElfAddress,
+    images: &[LoadedImage],
+    memory: &dyn TargetMemory,
+) -> Result<Vec<Exit>, ExitObstacle> {
+    let unknown = || ExitObstacle::OutsideCode { to: address };
+    let content = images.get(module).and_then(|image| image.content.as_ref().ok());
+    let probed = BTreeSet::new();
+    exits_of(
+        &ImageCode::read(content.ok_or_else(unknown)?, images, memory, &probed)?,
+        address,
+    )
+}
+
 fn exits_of(code: &ImageCode<'_>, entry: ElfAddress) -> Result<Vec<Exit>, ExitObstacle> {
     let segments = code.content.image.segments();
     walk::exits(code, entry)?
@@ -168,6 +191,8 @@ struct ImageCode<'a> {
     text: Vec<(ElfAddress, Vec<u8>)>,
     /// The words that the loader fills in with the address of a function by name.
     slots: BTreeMap<ElfAddress, String>,
+    /// Names that may still be looked up: each takes a look at every image's symbols.
+    lookups: Cell<usize>,
 }
 
 impl<'a> ImageCode<'a> {
@@ -198,11 +223,16 @@ impl<'a> ImageCode<'a> {
             frames: Frames::read(image)?,
             text: text.collect(),
             slots,
+            lookups: Cell::new(MOST_LOOKUPS),
         })
     }
 
     /// Where the loader would lead a name, while it has not yet: there is one answer only if all definitions are one.
     fn by_name(&self, name: &str) -> JumpsTo {
+        let Some(left) = self.lookups.get().checked_sub(1) else {
+            return JumpsTo::Unknown;
+        };
+        self.lookups.set(left);
         let mut found: BTreeSet<RuntimeAddress> = BTreeSet::new();
         for content in self.images.iter().filter_map(|image| image.content.as_ref().ok()) {
             let _unreadable = content.image.visit_functions(&mut |function| {
@@ -259,7 +289,7 @@ impl Code for ImageCode<'_> {
 
     fn landing_pads(&self, frame: &Frame) -> Result<Vec<ElfAddress>, ExitObstacle> {
         /// No table of one function is larger.
-        const MOST: u64 = 1 << 20;
+        const MOST: u64 = 1 << 16;
         let Some(table) = frame.catch_table else {
             return Ok(Vec::new());
         };

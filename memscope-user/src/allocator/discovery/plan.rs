@@ -93,7 +93,7 @@ pub(super) fn plan(
                 Some(known) if known.name == name || known.aliases.contains(&name) => {
                     known.size = known.size.max(definition.size);
                 }
-                Some(known) if known.role == role => known.aliases.push(name.clone()),
+                Some(known) if known.role.is_same_as(role) => known.aliases.push(name.clone()),
                 Some(known) => {
                     let reason = format!("the same code as {}, which does something else", known.name);
                     left_out[owner].push(LeftOut::new(&name, reason));
@@ -141,7 +141,7 @@ fn join_jumps(image: &ElfImage, by_address: &mut BTreeMap<ElfAddress, Candidate>
         .keys()
         .filter_map(|address| Some((*address, jump_target(image, *address)?)))
         .filter(|(from, to)| match (by_address.get(from), by_address.get(to)) {
-            (Some(from), Some(to)) => from.role == to.role,
+            (Some(from), Some(to)) => from.role.is_same_as(to.role),
             _ => false,
         })
         .collect();

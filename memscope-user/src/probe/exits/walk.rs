@@ -126,7 +126,7 @@ impl Walk<'_> {
         if self.seen.insert((at, came), ()).is_some() {
             return Ok(());
         }
-        if self.seen.len() > MOST_INSTRUCTIONS {
+        if self.seen.len() > MOST_INSTRUCTIONS || self.todo.len() > 4 * MOST_INSTRUCTIONS {
             return Err(ExitObstacle::TooLarge);
         }
         let bytes = self.code.bytes(at);
