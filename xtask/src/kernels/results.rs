@@ -48,6 +48,9 @@ impl Run {
                     Some(("log", complaint)) => run.complaints.push(complaint.to_owned()),
                     _ => {}
                 }
+            } else if ["Oops: ", "Kernel panic"].iter().any(|word| line.contains(word)) {
+                // It has no chance to come to the script's question about its log.
+                run.complaints.push(line.to_owned());
             } else if let Some((name, passed)) = test(line) {
                 run.tests.push((format!("{suite}::{name}"), passed));
             } else if let Some(program) = program(line) {
@@ -171,6 +174,14 @@ mod tests {
         assert_eq!(run.passed("steps::talks"), None);
         assert_eq!(run.complaints.len(), 1);
         assert!(run.ended);
+    }
+
+    #[test]
+    fn a_kernel_that_ends_is_a_complaint_and_the_test_it_ended_in_has_no_result() {
+        let run = Run::read(
+            "@@ suite a\ntest b ... [  519.7] Oops: int3: 0000 [#1] SMP\n[  520.1] Kernel panic - not syncing\n",
+        );
+        assert_eq!((run.complaints.len(), run.passed("a::b"), run.ended), (2, None, false));
     }
 
     #[test]
