@@ -143,7 +143,8 @@ fn suspect(out: &mut dyn io::Write, row: &Row<'_>, every_frame: bool) -> io::Res
         judgement.verdict,
         amount(row),
         figures.id.0,
-        evidence.confidence * 100.0
+        // Rounded down: nothing is sure.
+        (evidence.confidence * 100.0).floor()
     )?;
     if let Some(rule) = row.suppressed_by {
         writeln!(

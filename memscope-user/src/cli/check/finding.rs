@@ -100,8 +100,8 @@ impl From<&Row<'_>> for Suspect {
             bytes_error: figures.sampled.map(|sampled| sampled.bytes_error),
             bytes_per_minute: row.bytes_per_minute().round() as u64,
             oldest_s: figures.oldest_ms.unwrap_or(0) / 1000,
-            // A percent is finer than it is known.
-            confidence: (row.judgement.evidence.confidence * 100.0).round() / 100.0,
+            // A percent is finer than it is known; rounded down, since nothing is sure.
+            confidence: (row.judgement.evidence.confidence * 100.0).floor() / 100.0,
             path: own_path(&figures.stack),
         }
     }

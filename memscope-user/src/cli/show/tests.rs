@@ -1,0 +1,73 @@
+//! `stats` and `list` as JSON against their schemas.
+
+use super::*;
+use crate::report::schemas::check;
+
+fn cost() -> Option<CostPart> {
+    Some(CostPart {
+        events_per_s: 12,
+        percent_of_one_cpu: None,
+    })
+}
+
+#[test]
+fn json_is_what_the_schemas_say() {
+    let listed = |state: &str, cost| Listed {
+        pid: 1,
+        start_time: 2,
+        comm: "x".to_owned(),
+        state: state.to_owned(),
+        seconds: 3,
+        blocks: 4,
+        bytes: 5,
+        cost,
+    };
+    let live = || Live {
+        blocks: 1,
+        bytes: 2,
+        capacity: 3,
+    };
+    let stacks = || {
+        let mut shares = StackShares::default();
+        shares.add(9, StackEnd::Outermost, true, String::new);
+        shares.add(1, StackEnd::NotCode, false, || "/x".to_owned());
+        shares
+    };
+    let stats = |regions| Stats {
+        pid: 1,
+        start_time: 2,
+        comm: "x".to_owned(),
+        exe: "/x".to_owned(),
+        state: "stopped",
+        since_unix_s: None,
+        seconds: 3,
+        functions: 4,
+        cost: cost(),
+        live: live(),
+        regions,
+        mappings: Mappings {
+            generation: 1,
+            seen_s_ago: 2,
+        },
+        sites: Used { used: 1, capacity: 2 },
+        stack_ends: BTreeMap::from([("outermost frame", 1)]),
+        stacks: stacks(),
+        events: BTreeMap::from([("allocated", 1)]),
+        anomalies: BTreeMap::new(),
+        losses: BTreeMap::new(),
+    };
+    let mut out = Vec::new();
+    write_document(
+        &mut out,
+        LIST,
+        &[listed("collecting", cost()), listed("unreadable", None)],
+    )
+    .unwrap();
+    check::document(&serde_json::from_slice(&out).unwrap());
+    let mut out = Vec::new();
+    write_document(&mut out, STATS, &[stats(None), stats(Some(live()))]).unwrap();
+    check::document(&serde_json::from_slice(&out).unwrap());
+    let mut out = Vec::new();
+    write_lines(&mut out, &[stats(None)]).unwrap();
+    check::lines(STATS, &String::from_utf8(out).unwrap());
+}
