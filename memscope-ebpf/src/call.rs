@@ -2,8 +2,8 @@
 //!
 //! The design's CALLS array would cost one map lookup an event; a cookie is already in the program's hands, so the row
 //! itself travels in it. Layout (bit 0 first): kind 4, size argument 4, count argument 4, pointer argument 4, result 4,
-//! zero-size rule 1, failure rule 1, 2 unused, flags argument 4, 4 unused, call index 16, reserved 15, left out by sampling 1
-//! (set in the open call, never in a probe).
+//! zero-size rule 1, failure rule 1, seen by its exits 1, rounds its size 1, flags argument 4, 4 unused, call index 16, reserved
+//! 14, an exception flies 1, left out by sampling 1 (the last two are set in the open call, never in a probe).
 
 /// Index of a probed function in the session's list of calls; also the first frame of every stack it is found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,9 +28,18 @@ pub enum CallKind {
     Unmap = 6,
     /// `mremap`: ends those in the range of pointer and count (the old size), and returns a region of the new size.
     Remap = 7,
+    /// Of the C++ runtime: an exception begins or ends its flight. No block.
+    Exception = 8,
 }
 
 impl CallKind {
+    /// Whether it deals in an allocator's blocks.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_of_blocks(self) -> bool {
+        !self.is_of_regions() && !matches!(self, Self::Exception)
+    }
+
     /// Whether it deals in regions, not in an allocator's blocks.
     #[must_use]
     #[inline(always)]
@@ -88,12 +97,23 @@ pub struct CallSpec {
     pub failure_frees: bool,
     /// [`CallKind::Remap`]: the flags.
     pub flags: Option<Argument>,
+    /// Its return is seen by probes on its exits, not by a return probe: it may end by an exception.
+    pub by_exits: bool,
+    /// Rounds its size up and may hand over to another function by a tail call (`pvalloc`): the block is as large as it was
+    /// asked for.
+    pub rounds: bool,
     /// Which function of the session's list this is.
     pub index: CallIndex,
 }
 
 /// Bit of an open call's cookie: sampling leaves its block out.
 pub const UNSAMPLED: u64 = 1 << 63;
+/// Bit of an open call's cookie: an exception was raised inside it. It may have been left by now, or have caught it.
+pub const IN_FLIGHT_EXCEPTION: u64 = 1 << 62;
+/// Bit of a cookie: [`CallSpec::by_exits`].
+pub const BY_EXITS: u64 = 1 << 22;
+/// Bit of a cookie: [`CallSpec::rounds`].
+pub const ROUNDS: u64 = 1 << 23;
 
 const NONE: u64 = 0xf;
 const RETURNED: u64 = 0xe;
@@ -125,6 +145,8 @@ impl CallSpec {
             | result << 16
             | (self.zero_size_frees as u64) << 20
             | (self.failure_frees as u64) << 21
+            | if self.by_exits { BY_EXITS } else { 0 }
+            | if self.rounds { ROUNDS } else { 0 }
             | pack_argument(self.flags) << 24
             | (self.index.0 as u64) << 32
     }
@@ -141,6 +163,7 @@ impl CallSpec {
             5 => CallKind::Map,
             6 => CallKind::Unmap,
             7 => CallKind::Remap,
+            8 => CallKind::Exception,
             _ => return None,
         };
         let result = match cookie >> 16 & 0xf {
@@ -158,6 +181,8 @@ impl CallSpec {
             result,
             zero_size_frees: cookie >> 20 & 1 == 1,
             failure_frees: cookie >> 21 & 1 == 1,
+            by_exits: cookie & BY_EXITS != 0,
+            rounds: cookie & ROUNDS != 0,
             flags: unpack_argument(cookie >> 24),
             index: CallIndex((cookie >> 32) as u16),
         })
@@ -179,6 +204,7 @@ mod tests {
             CallKind::Map,
             CallKind::Unmap,
             CallKind::Remap,
+            CallKind::Exception,
         ] {
             for size in arguments {
                 for pointer in arguments {
@@ -198,6 +224,8 @@ mod tests {
                                 zero_size_frees,
                                 failure_frees: !zero_size_frees,
                                 flags: size,
+                                by_exits: zero_size_frees,
+                                rounds: !zero_size_frees,
                                 index: CallIndex(0xbeef),
                             };
                             assert_eq!(CallSpec::from_cookie(spec.to_cookie()), Some(spec));

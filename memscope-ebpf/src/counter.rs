@@ -78,8 +78,6 @@ counters! {
     AbandonedNested = "abandoned_nested", Loss, "calls taken for nested ones of a call that never returned";
     /// Results that could not be read through their pointer.
     ResultUnreadable = "result_unreadable", Loss, "blocks not recorded: the result could not be read";
-    /// Blocks recorded without a stack because the unwinder's memory was in use on that CPU.
-    StackBusy = "stack_busy", Loss, "blocks recorded without their stack: unwinder busy on that CPU";
     /// Failed reallocations whose old block was put back; readers use it to see that one was on its way.
     Restored = "restored", Event, "failed reallocations, block kept";
     /// Blocks that sampling left out.
@@ -94,6 +92,12 @@ counters! {
     RegionsFull = "regions_full", Loss, "regions not recorded: the region map is full";
     /// Changes to regions given up because other threads held the region map all the time.
     RegionsBusy = "regions_busy", Loss, "changes to regions not recorded: the region map was busy";
+    /// Stacks that CFI led into an address of no known executable mapping: the tables were stale (or the stack is broken).
+    StaleTables = "stale_tables", Anomaly, "stacks that led into code mapped since the last refresh";
+    /// Frames whose row neither the thread's last stack nor the rule cache had.
+    RowsSearched = "rows_searched", Event, "frames whose unwind row was searched for, not remembered";
+    /// Calls that ended by an exception (`bad_alloc`): no block.
+    Thrown = "thrown", Event, "calls left by an exception";
 }
 
 #[cfg(test)]

@@ -9,11 +9,10 @@ use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
-use memscope_ebpf::live::LiveBlock;
 use memscope_ebpf::unwind::bounded::element_mut;
 
 use crate::registers::Registers;
-use crate::{count, leave, maps, sampler};
+use crate::{count, exit, leave, maps, sampler};
 
 /// Probe program of every allocating and reallocating function, at its entry.
 #[uprobe]
@@ -34,21 +33,25 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
     let inflight = in_flight(thread)?;
     // SAFETY: the element belongs to this thread alone, and this thread is here.
     unsafe {
+        let handed = exit::handed_size(inflight, stack_pointer);
         drop_abandoned(inflight, stack_pointer);
         if is_inside_call(inflight) {
             (*inflight).nested += 1;
             count::one(Counter::Nested);
             return None;
         }
-        let size = requested_size(spec, registers);
+        let size = handed.unwrap_or_else(|| requested_size(spec, registers));
         let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
         let left_out = !resizes && sampler::leaves_out(size, maps::sample_bytes());
         let call = push(
             inflight,
             stack_pointer,
-            if left_out { cookie | UNSAMPLED } else { cookie },
+            cookie | if left_out { UNSAMPLED } else { 0 } | exit::hands_on(handed),
         )?;
         (*call).size = size;
+        if spec.by_exits {
+            exit::note_return_address(call);
+        }
         if let CallResult::Stored(argument) = spec.result {
             (*call).pointer = registers.argument(argument);
         } else if let Some(argument) = spec.pointer {
@@ -91,7 +94,11 @@ pub unsafe fn push(inflight: *mut InFlight, stack_pointer: u64, cookie: u64) -> 
         (*call).cookie = cookie;
         (*call).size = 0;
         (*call).pointer = 0;
-        (*call).old = LiveBlock([0; 3]);
+        // Volatile and word by word, or the compiler calls `memset`, which goes byte by byte.
+        let old = (&raw mut (*call).old).cast::<u64>();
+        for word in 0..3 {
+            old.add(word).write_volatile(0);
+        }
         if depth == 0 {
             (*inflight).nested = 0;
         }
@@ -125,10 +132,10 @@ fn saturating_product(a: u64, b: u64) -> u64 {
     if high >> 32 != 0 || sum < low { u64::MAX } else { sum }
 }
 
-/// Takes the old block out of LIVE for the length of a realloc. From the moment the allocator frees it inside, another
+/// Takes the old block out of LIVE for the length of a realloc, whose call is the caller's. From the moment the allocator frees it inside, another
 /// thread may be given its address; nothing of ours may then still stand, or be removed, under that key.
 #[inline(always)]
-unsafe fn take_old_block(call: *mut OpenCall) {
+pub unsafe fn take_old_block(call: *mut OpenCall) {
     // SAFETY: the caller's element; LIVE's value is copied out at once.
     unsafe {
         let address = (*call).pointer;
@@ -190,7 +197,7 @@ pub unsafe fn drop_abandoned(inflight: *mut InFlight, stack_pointer: u64) {
             };
             if (*call).stack_pointer == stack_pointer {
                 leave::hand_over(inflight, call);
-            } else if (*call).stack_pointer > stack_pointer || !is_inside_call(inflight) {
+            } else if (*call).stack_pointer > stack_pointer || !is_inside_call(inflight) && !exit::was_left(call) {
                 return;
             } else {
                 leave::abandon(inflight, call);

@@ -5,12 +5,17 @@
 //! return address below, and a new call at or above an open call's stack pointer proves that the open one never returned
 //! (longjmp, exception, cancellation).
 //!
+//! A call that is seen by its exits ([`crate::call::BY_EXITS`]) may be left by an exception. Once one is raised inside it, it
+//! is marked like an interrupted one, and what is called from then on counts for itself: the stack cannot tell, for such a
+//! call leaves no trampoline on it. Its return address does: while it is in its place, the call has not been left.
+//!
 //! None of this holds once a signal has interrupted an open call: its handler may allocate blocks of its own, on the same
 //! stack or on another one (sigaltstack), and may return or jump away, which nothing tells. Such a call is marked; a call
 //! that begins while a marked one is on top is put above it, and told apart at its return by unwinding its stack.
 
 use crate::limits::MAX_NESTING;
 use crate::live::LiveBlock;
+use crate::unwind::memory::WalkMemory;
 
 /// One open call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +31,8 @@ pub struct OpenCall {
     pub pointer: u64,
     /// realloc: the old block, taken out of LIVE for the length of the call; all zero when it was not tracked.
     pub old: LiveBlock,
+    /// Calls that are seen by their exits: the word at the stack pointer, where they return to.
+    pub return_address: u64,
 }
 
 /// The open calls of one thread.
@@ -36,11 +43,15 @@ pub struct InFlight {
     pub depth: u32,
     /// Nested calls that were left out since the outermost began: what would be lost if it turned out to be stale.
     pub nested: u32,
-    /// Bit n: call n has been interrupted by a signal handler.
+    /// Bit n: call n has been interrupted by a signal handler, or an exception was raised inside it.
     pub interrupted: u64,
     /// The calls.
     pub calls: [OpenCall; MAX_NESTING],
+    /// What its stacks are unwound in: nobody else can touch it, whatever preempts a program on its way.
+    pub memory: WalkMemory,
 }
 
-const _: () = assert!(size_of::<OpenCall>() == 56);
-const _: () = assert!(size_of::<InFlight>() == 16 + 56 * MAX_NESTING);
+const _: () = assert!(size_of::<OpenCall>() == 64);
+const _: () = assert!(size_of::<InFlight>() == 16 + 64 * MAX_NESTING + size_of::<WalkMemory>());
+/// With the key and the kernel's header it must fit the largest object of the kernel's allocator for map elements.
+const _: () = assert!(size_of::<InFlight>() <= 8192 - 64);

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
-use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, UNSAMPLED};
+use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, IN_FLIGHT_EXCEPTION, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -16,7 +16,7 @@ use memscope_ebpf::state::State;
 use crate::enter::call_at;
 use crate::registers::Registers;
 use crate::stack::Stack;
-use crate::{atomic, budget, count, maps, sites};
+use crate::{atomic, budget, count, exit, maps, sites};
 
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
@@ -43,8 +43,26 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
     // The return address has been popped: the stack pointer at entry was one word below.
     let entry_stack_pointer = registers.stack_pointer().wrapping_sub(8);
     // SAFETY: the element belongs to this thread alone, and this thread is here.
-    let call = unsafe { returning_call(inflight, entry_stack_pointer) }?;
-    // SAFETY: as above.
+    unsafe {
+        let call = returning_call(inflight, entry_stack_pointer)?;
+        finish(inflight, call, registers, state)
+    }
+}
+
+/// Ends a call that returns: its block is born, unless there is none.
+///
+/// # Safety
+/// `call` is the last open call of `inflight`, an element of INFLIGHT that belongs to the running thread.
+#[inline(always)]
+pub unsafe fn finish(
+    inflight: *mut InFlight,
+    call: *mut OpenCall,
+    registers: Registers,
+    state: *mut State,
+) -> Option<()> {
+    // SAFETY: the helper takes nothing.
+    let thread = unsafe { bpf_get_current_pid_tgid() } as u32;
+    // SAFETY: the caller's element.
     let (cookie, spec, size, pointer, old) = unsafe {
         (
             (*call).cookie,
@@ -136,8 +154,11 @@ pub unsafe fn returning_call(inflight: *mut InFlight, stack_pointer: u64) -> Opt
 }
 
 /// How many calls are open up to the topmost one at this stack pointer, that one included.
+///
+/// # Safety
+/// As [`returning_call`].
 #[inline(always)]
-unsafe fn position(inflight: *mut InFlight, stack_pointer: u64) -> Option<u32> {
+pub unsafe fn position(inflight: *mut InFlight, stack_pointer: u64) -> Option<u32> {
     // SAFETY: the caller's element.
     unsafe {
         for above in 0..MAX_NESTING as u32 {
@@ -162,22 +183,12 @@ pub const NESTED: SiteIndex = SiteIndex(u32::MAX);
 pub unsafe fn own_site(inflight: *mut InFlight, registers: Registers, state: *mut State, call: CallIndex) -> SiteIndex {
     // SAFETY: the caller's element.
     unsafe {
-        let Some(mut stack) = Stack::capture(registers) else {
-            let alone = (*inflight).depth == 0;
-            count::one(if alone {
-                Counter::StackBusy
-            } else {
-                Counter::AbandonedNested
-            });
-            return if alone { SiteIndex::UNKNOWN } else { NESTED };
-        };
-        let site = if is_own(inflight, &mut stack) {
+        let mut stack = Stack::capture(inflight, registers);
+        if is_own(inflight, &mut stack) {
             sites::of(&stack, state, call)
         } else {
             NESTED
-        };
-        stack.release();
-        site
+        }
     }
 }
 
@@ -188,7 +199,7 @@ pub unsafe fn own_site(inflight: *mut InFlight, registers: Registers, state: *mu
 unsafe fn is_own(inflight: *mut InFlight, stack: &mut Stack) -> bool {
     // SAFETY: the caller's element.
     unsafe {
-        if (*inflight).depth == 0 {
+        if exit::encloses_nothing(inflight) {
             return true;
         }
         let around = position(inflight, stack.last_slot);
@@ -259,7 +270,7 @@ fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
 
 /// Puts the old block of a failed realloc back. The target still owns the address, so nobody else can hold the key.
 #[inline(always)]
-fn restore(address: u64, old: LiveBlock) {
+pub fn restore(address: u64, old: LiveBlock) {
     count::one(Counter::Restored);
     if put(address, old, BPF_ANY) != 0 {
         count::one(Counter::RestoreFailed);
@@ -352,8 +363,9 @@ pub unsafe fn abandon(inflight: *mut InFlight, call: *mut OpenCall) {
         if !(*call).old.is_none() {
             restore((*call).pointer, (*call).old);
         }
+        let thrown = (*call).cookie & IN_FLIGHT_EXCEPTION != 0;
         close(inflight, call);
-        count::one(Counter::Abandoned);
+        count::one(if thrown { Counter::Thrown } else { Counter::Abandoned });
         count::add(Counter::AbandonedNested, u64::from((*inflight).nested));
         (*inflight).nested = 0;
     }

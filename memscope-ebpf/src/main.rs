@@ -8,6 +8,8 @@ mod budget;
 mod count;
 mod empty;
 mod enter;
+mod exception;
+mod exit;
 mod free;
 mod leave;
 mod lifecycle;

@@ -11,8 +11,6 @@ use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State};
 
-use crate::stack::Scratch;
-
 #[map]
 pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(limits::LIVE_CAPACITY, BPF_F_NO_PREALLOC);
 
@@ -44,10 +42,6 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static STATE: Array<State> = Array::with_max_entries(1, 0);
-
-/// Working memory of the unwinder; several a CPU because a program can be preempted by another task's.
-#[map]
-pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(crate::stack::SCRATCH_SLOTS, 0);
 
 /// An all-zero element to start a thread's in-flight record from: it would not fit the 512-byte BPF stack beside the rest.
 #[map]

@@ -24,15 +24,21 @@ macro_rules! field {
     }};
 }
 
-/// Registers of the probed thread.
+/// Registers of the probed thread, and where it returns to if it is still at its `ret`.
 #[derive(Clone, Copy)]
-pub struct Registers(*const pt_regs);
+pub struct Registers(*const pt_regs, Option<u64>);
 
 impl Registers {
     /// The registers behind a uprobe's context.
     #[inline(always)]
     pub fn of(ctx: &impl EbpfContext) -> Self {
-        Self(ctx.as_ptr().cast())
+        Self(ctx.as_ptr().cast(), None)
+    }
+
+    /// The same at a `ret` that has not popped its return address yet.
+    #[inline(always)]
+    pub fn of_exit(ctx: &impl EbpfContext, return_address: u64) -> Self {
+        Self(ctx.as_ptr().cast(), Some(return_address))
     }
 
     /// An integer argument, as it is at the function's entry.
@@ -60,12 +66,17 @@ impl Registers {
         field!(self.0, rsp)
     }
 
-    /// What a walk begins with. At a return probe the kernel has already put the return address into rip.
+    /// What a walk begins with: the caller's registers. At a return probe they are in place, and the kernel has already put
+    /// the return address into rip; at a `ret` all but rip and rsp are.
     #[inline(always)]
     pub fn of_walk(self) -> walk::Registers {
+        let (ip, sp) = match self.1 {
+            None => (field!(self.0, rip), field!(self.0, rsp)),
+            Some(return_address) => (return_address, field!(self.0, rsp).wrapping_add(8)),
+        };
         walk::Registers {
-            ip: field!(self.0, rip),
-            sp: field!(self.0, rsp),
+            ip,
+            sp,
             bp: field!(self.0, rbp),
         }
     }

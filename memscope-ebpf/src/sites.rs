@@ -9,6 +9,7 @@ use memscope_ebpf::limits::{FRAME_CAPACITY, MAX_FRAMES, SITE_CAPACITY};
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::State;
+use memscope_ebpf::unwind::bounded::apart;
 
 use crate::stack::Stack;
 use crate::{atomic, count, maps};
@@ -16,8 +17,16 @@ use crate::{atomic, count, maps};
 /// The site of a stack; [`SiteIndex::UNKNOWN`], counted, when it cannot be kept.
 #[inline(always)]
 pub fn of(stack: &Stack, state: *mut State, call: CallIndex) -> SiteIndex {
-    let hash = hash(stack, call);
-    remembered(hash).unwrap_or_else(|| look_up(stack, hash, state, call))
+    let key = key(stack, call);
+    if let Some(site) = stack.site_again(key) {
+        return site;
+    }
+    let hash = hash(stack, key);
+    let site = remembered(hash).unwrap_or_else(|| look_up(stack, hash, state, call));
+    if site != SiteIndex::UNKNOWN {
+        stack.keep_site(key, site);
+    }
+    site
 }
 
 #[inline(always)]
@@ -71,17 +80,25 @@ fn slot(hash: u64) -> u32 {
     (hash >> 1) as u32 & (CACHED_SITES - 1)
 }
 
-/// 64-bit content hash of a stack: a multiply-and-fold over call index and frame addresses, never 0.
+/// What a site is told by beside its frames. Never 0: the bits are each field's own, and the lowest is set.
 #[inline(always)]
-fn hash(stack: &Stack, call: CallIndex) -> u64 {
+fn key(stack: &Stack, call: CallIndex) -> u64 {
+    u64::from(stack.generation) << 48
+        | u64::from(call.0) << 32
+        | u64::from(stack.frames) << 16
+        | u64::from(stack.end) << 8
+        | u64::from(stack.by_frame_pointer) << 1
+        | 1
+}
+
+/// 64-bit content hash of a stack: a multiply-and-fold over its [`key`] and frame addresses, never 0.
+#[inline(always)]
+fn hash(stack: &Stack, key: u64) -> u64 {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut hash = SEED
-        ^ u64::from(call.0) << 32
-        ^ u64::from(stack.frames) << 8
-        ^ u64::from(stack.end)
-        ^ u64::from(stack.generation) << 48;
+    let mut hash = SEED ^ key;
+    let frames = apart(stack.frames) as usize;
     for index in 0..MAX_FRAMES {
-        if index >= stack.frames as usize {
+        if index >= frames {
             break;
         }
         hash = (hash ^ frame(stack, index)).wrapping_mul(0xff51_afd7_ed55_8ccd);
@@ -106,8 +123,9 @@ fn publish(stack: &Stack, hash: u64, state: *mut State, call: CallIndex) -> Opti
     if site >= u64::from(SITE_CAPACITY) || frames_at + u64::from(stack.frames) > u64::from(FRAME_CAPACITY) {
         return None;
     }
+    let frames = apart(stack.frames) as usize;
     for index in 0..MAX_FRAMES {
-        if index >= stack.frames as usize {
+        if index >= frames {
             break;
         }
         let slot = maps::FRAMES.get_ptr_mut(frames_at as u32 + index as u32)?;

@@ -1,25 +1,17 @@
-//! The caller's stack at an allocator's return, in working memory that no other event can touch meanwhile.
+//! The caller's stack at an allocator's return, in its thread's own working memory.
 
-use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER};
+use memscope_ebpf::counter::Counter;
+use memscope_ebpf::inflight::InFlight;
+use memscope_ebpf::live::SiteIndex;
+use memscope_ebpf::unwind::memory::WalkMemory;
+use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, INTO_UNKNOWN_CODE};
 
 use crate::registers::Registers;
-use crate::unwinder::{self, WalkMemory};
-use crate::{atomic, maps};
+use crate::{count, unwinder};
 
-/// Stacks that can be on their way on one CPU at once.
-pub const SCRATCH_SLOTS: u32 = 4;
-
-/// Working memory for one stack.
-#[repr(C)]
-pub struct Scratch {
-    /// 1 while in use.
-    busy: u64,
-    memory: WalkMemory,
-}
-
-/// A stack in its working memory; given back by [`Stack::release`].
+/// A stack; its frames stay in the thread's memory until the next one is captured.
 pub struct Stack {
-    scratch: *mut Scratch,
+    memory: *mut WalkMemory,
     /// Frames found.
     pub frames: u32,
     /// Why it ends ([`memscope_ebpf::site::StackEnd`] as a number).
@@ -35,47 +27,57 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Follows the stack of the probed thread from its return out of the allocator. `None` when all working memory of
-    /// this CPU is in use.
+    /// Follows the stack of the probed thread from its return out of the allocator.
+    ///
+    /// # Safety
+    /// `inflight` is an element of INFLIGHT that belongs to the running thread.
     #[inline(always)]
-    pub fn capture(registers: Registers) -> Option<Self> {
-        let scratch = claim()?;
-        // SAFETY: the scratch is a map value, and ours until released.
-        let unwound = unsafe { unwinder::unwind(registers.of_walk(), &raw mut (*scratch).memory) };
-        Some(Self {
-            scratch,
+    pub unsafe fn capture(inflight: *mut InFlight, registers: Registers) -> Self {
+        // SAFETY: the caller's element; no program of the same thread can come in between.
+        let (unwound, memory) = unsafe {
+            let memory = &raw mut (*inflight).memory;
+            (unwinder::unwind(registers.of_walk(), memory), memory)
+        };
+        if unwound.flags & INTO_UNKNOWN_CODE != 0 {
+            count::one(Counter::StaleTables);
+        }
+        Self {
+            memory,
             frames: unwound.frames,
             end: unwound.end as u8,
             by_frame_pointer: unwound.flags & BY_FRAME_POINTER != 0,
             across_signal: unwound.flags & ACROSS_SIGNAL != 0,
             last_slot: unwound.sp.wrapping_sub(8),
             generation: unwound.generation as u16,
-        })
+        }
     }
 
     /// Where its frames are: `frames` of them, innermost first.
     #[inline(always)]
-    pub fn addresses(&self) -> *const u64 {
-        // SAFETY: the scratch is ours; only an address is taken.
-        unsafe { (&raw const (*self.scratch).memory.frames).cast() }
+    pub const fn addresses(&self) -> *const u64 {
+        // SAFETY: the thread's own memory; only an address is taken.
+        unsafe { (&raw const (*self.memory).frames).cast() }
     }
 
-    /// Gives the working memory back.
+    /// The site of the last stack, if this one is the same: the same frames, and the same of everything else in `key`.
     #[inline(always)]
-    pub fn release(self) {
-        // SAFETY: the scratch is a map value, its first field the 8-aligned flag.
-        unsafe { atomic::exchange(&raw mut (*self.scratch).busy, 0) };
-    }
-}
-
-#[inline(always)]
-fn claim() -> Option<*mut Scratch> {
-    for slot in 0..SCRATCH_SLOTS {
-        let scratch = maps::SCRATCH.get_ptr_mut(slot)?;
-        // SAFETY: as in release.
-        if unsafe { atomic::exchange(&raw mut (*scratch).busy, 1) } == 0 {
-            return Some(scratch);
+    pub fn site_again(&self, key: u64) -> Option<SiteIndex> {
+        // SAFETY: the thread's own memory.
+        unsafe {
+            let memory = self.memory;
+            ((*memory).changed == 0 && (*memory).site_key == key).then(|| SiteIndex((*memory).site as u32))
         }
     }
-    None
+
+    /// Keeps its site for [`Stack::site_again`].
+    #[inline(always)]
+    pub fn keep_site(&self, key: u64, site: SiteIndex) {
+        // SAFETY: the thread's own memory.
+        unsafe {
+            let memory = self.memory;
+            (*memory).changed = 0;
+            (*memory).site_key = key;
+            (*memory).site = u64::from(site.0);
+        }
+    }
 }

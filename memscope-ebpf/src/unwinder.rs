@@ -5,14 +5,17 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{self, bpf_loop};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
-use memscope_ebpf::limits::MAX_FRAMES;
+use memscope_ebpf::counter::Counter;
 use memscope_ebpf::site::StackEnd;
-use memscope_ebpf::unwind::bounded::{element, element_mut};
+use memscope_ebpf::unwind::again::follow_again;
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingTable};
+use memscope_ebpf::unwind::memory::{NOWHERE, WINDOW_WORDS, WalkMemory};
 use memscope_ebpf::unwind::row::{Page, Row};
-use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target, Walk};
+use memscope_ebpf::unwind::walk::{MAX_STEPS, Progress, Registers, Target};
+
+use crate::count;
 
 /// Two buffers of mappings: see [`memscope_ebpf::unwind::mapping`].
 #[map]
@@ -48,28 +51,8 @@ pub struct Unwound {
     pub generation: u64,
 }
 
-/// Words of stack read at once. A user-memory read costs some 50 ns whatever its size up to this, a frame of C++ is some
-/// 100 bytes: one read serves several frames.
-const WINDOW: usize = 128;
-/// Where a window lies that holds nothing: user addresses are below 2⁶³, so none is inside.
-const NOWHERE: u64 = 1 << 63;
-
-/// Memory that a walk works in. All of its state is here and not on the stack: what lies on the stack the verifier tracks
-/// value by value, and would follow the loop once for each combination; what lies in a map it takes for unknown.
-#[repr(C)]
-pub struct WalkMemory {
-    /// Frame addresses, innermost first.
-    pub frames: [u64; MAX_FRAMES],
-    window: [u64; WINDOW],
-    walk: Walk,
-    generation: u64,
-    /// Stack address of the window's first word.
-    window_at: u64,
-    /// 1: a window could not be read; words are read one by one from there on.
-    word_by_word: u64,
-    /// The last word read outside the window.
-    word: u64,
-}
+const WINDOW_BYTES: u64 = (WINDOW_WORDS * 8) as u64;
+const PAGE: u64 = 4096;
 
 /// The world of a walk: pointers to map values. The loop's callback is given its address.
 struct Kernel {
@@ -80,7 +63,7 @@ struct Kernel {
 /// Unwinds the running thread's user stack from these registers into `memory.frames`.
 ///
 /// # Safety
-/// `memory` points into a map value of which the caller has exclusive use.
+/// `memory` is that of the running thread's element of INFLIGHT.
 #[inline(always)]
 pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     let mut unwound = Unwound {
@@ -100,20 +83,22 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     };
     // SAFETY: the caller lends the memory.
     unsafe {
-        (*memory).walk = Walk::begin(registers);
-        (*memory).generation = began;
-        (*memory).window_at = NOWHERE;
-        (*memory).word_by_word = 0;
+        (*memory).begin(registers, began);
     }
     let mut kernel = Kernel { memory, mappings };
     // SAFETY: the callback has the signature the helper calls, and its context outlives the call.
     let walk = unsafe {
-        bpf_loop(
-            MAX_STEPS,
-            one_frame as *const () as *mut c_void,
-            (&raw mut kernel).cast(),
-            0,
-        );
+        // The stack is as likely as not the last one, and needs then no loop: each call costs some 6 ns, most of it the
+        // mitigations of its return.
+        kernel.read_window(registers.sp, (*memory).expected_bytes(registers.sp));
+        if follow_again(&mut *memory) == 0 {
+            bpf_loop(
+                MAX_STEPS,
+                one_frame as *const () as *mut c_void,
+                (&raw mut kernel).cast(),
+                0,
+            );
+        }
         &(*memory).walk
     };
     unwound.frames = walk.frames;
@@ -121,6 +106,8 @@ pub unsafe fn unwind(registers: Registers, memory: *mut WalkMemory) -> Unwound {
     unwound.flags = walk.flags;
     unwound.sp = walk.position().1;
     unwound.generation = began;
+    // SAFETY: as above. Of a walk onto another stack it is no distance, and is not believed when it is used.
+    unsafe { (*memory).reach = unwound.sp.wrapping_sub(registers.sp) };
     // SAFETY: as above.
     if Generation::overtook(unsafe { (&raw const (*state).writing).read_volatile() }, began) {
         unwound.frames = 0;
@@ -138,7 +125,8 @@ unsafe extern "C" fn one_frame(_round: u64, context: *mut c_void) -> i64 {
         (&mut (*kernel.memory).walk, kernel)
     };
     match walk.step(kernel) {
-        Progress::Continue => 0,
+        // SAFETY: as above; the reference to the walk is no longer used.
+        Progress::Continue => unsafe { follow_again(&mut *kernel.memory) as i64 },
         Progress::Ended => 1,
     }
 }
@@ -148,30 +136,51 @@ impl Kernel {
     /// once for each of the walk's reads.
     #[inline(never)]
     fn read_outside_window(&mut self, address: u64) -> bool {
-        // SAFETY: the caller of `unwind` lends the memory; the helper writes what it is told to and checks user addresses.
+        // SAFETY: the caller of `unwind` lends the memory.
         unsafe {
             let memory = self.memory;
-            if (*memory).word_by_word == 0 {
-                let window = (&raw mut (*memory).window).cast::<c_void>();
-                let failed = generated::bpf_probe_read_user(window, (WINDOW * 8) as u32, address as *const c_void);
-                if failed == 0 {
-                    (*memory).window_at = address;
-                    (*memory).word = (*memory).window[0];
-                    return true;
-                }
-                // The end of the stack is near, or memory that is not there.
-                (*memory).window_at = NOWHERE;
-                (*memory).word_by_word = 1;
+            let bytes = (*memory).expected_bytes(address);
+            // The end of the stack may be near: then up to the end of the page.
+            if self.read_window(address, bytes) || self.read_window(address, PAGE - (address & (PAGE - 1))) {
+                (*memory).word = (*memory).window[0];
+                return true;
             }
             let word = (&raw mut (*memory).word).cast::<c_void>();
             generated::bpf_probe_read_user(word, size_of::<u64>() as u32, address as *const c_void) == 0
         }
+    }
+
+    /// Reads a window, in whole words; nothing of less than one.
+    #[inline(always)]
+    unsafe fn read_window(&mut self, address: u64, bytes: u64) -> bool {
+        let memory = self.memory;
+        let mut bytes = if bytes < WINDOW_BYTES { bytes } else { WINDOW_BYTES };
+        // SAFETY: one instruction on one register: a bound that the verifier sees.
+        unsafe {
+            core::arch::asm!("{0} &= {1}", inout(reg) bytes, const (WINDOW_BYTES * 2 - 8), options(pure, nomem, nostack));
+        }
+        if bytes == 0 || bytes > WINDOW_BYTES {
+            return false;
+        }
+        // SAFETY: the caller of `unwind` lends the memory; the helper writes what it is told to and checks user addresses.
+        unsafe {
+            let window = (&raw mut (*memory).window).cast::<c_void>();
+            if generated::bpf_probe_read_user(window, bytes as u32, address as *const c_void) != 0 {
+                (*memory).window_at = NOWHERE;
+                return false;
+            }
+            (*memory).window_at = address;
+            (*memory).window_bytes = bytes;
+        }
+        true
     }
 }
 
 impl Tables for Kernel {
     #[inline(always)]
     fn mapping(&self, address: u64) -> Option<&MappingEntry> {
+        // Each search begins here.
+        count::one(Counter::RowsSearched);
         // SAFETY: an element of MAPPINGS; if it is rewritten meanwhile, `unwind` finds out and drops the stack.
         unsafe { &*self.mappings }.find(address)
     }
@@ -193,9 +202,8 @@ impl Target for Kernel {
         // SAFETY: the caller of `unwind` lends the memory for the length of the walk.
         unsafe {
             let memory = self.memory;
-            let offset = address.wrapping_sub((*memory).window_at);
-            if offset < (WINDOW * 8) as u64 && offset & 7 == 0 {
-                return Some(*element(&(*memory).window, (offset >> 3) as u32));
+            if let Some(word) = (*memory).in_window(address) {
+                return Some(word);
             }
             self.read_outside_window(address).then(|| (*memory).word)
         }
@@ -221,7 +229,13 @@ impl Target for Kernel {
 
     #[inline(always)]
     fn record(&mut self, index: u32, address: u64) {
-        // SAFETY: the caller of `unwind` lends the array for the length of the walk.
-        *element_mut(unsafe { &mut (*self.memory).frames }, index) = address;
+        // SAFETY: the caller of `unwind` lends the memory for the length of the walk.
+        unsafe { (*self.memory).record(index, address) };
+    }
+
+    #[inline(always)]
+    fn keep_row(&mut self, index: u32, row: Row) {
+        // SAFETY: as in record.
+        unsafe { (*self.memory).keep_row(index, row) };
     }
 }

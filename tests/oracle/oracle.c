@@ -45,6 +45,11 @@ static __thread unsigned depth __attribute__((tls_model("initial-exec")));
 /* Blocks recorded by this thread: tells whether a C++ operator reached malloc. */
 static __thread uint64_t recorded __attribute__((tls_model("initial-exec")));
 
+#ifdef RECORD_STACKS
+#pragma GCC visibility push(hidden)
+#include "stacks.h"
+#endif
+
 static void open_table(void) {
     const char *name = getenv("MEMSCOPE_ORACLE_FILE");
     if (!name || strlen(name) > sizeof path - 16) return;
@@ -58,6 +63,11 @@ static void open_table(void) {
     if (new == MAP_FAILED) return;
     new->slots = SLOTS;
     new->magic = MAGIC;
+#ifdef RECORD_STACKS
+    /* A forked child's stacks are counted apart from its parent's. */
+    stacks = NULL;
+    open_stacks();
+#endif
     table = new;
 }
 
@@ -113,6 +123,9 @@ static void born(void *block, size_t size, uint64_t sequence) {
     slot->size = size;
     __atomic_store_n(&slot->sequence, sequence, __ATOMIC_RELEASE);
     recorded++;
+#ifdef RECORD_STACKS
+    record_stack();
+#endif
 }
 
 /* Takes a block out before it is given back; its sequence, should the call fail and the block stay. */
@@ -287,6 +300,7 @@ BY_VALUE(memalign, (size_t alignment, size_t size), (alignment, size))
 BY_VALUE(valloc, (size_t size), (size))
 BY_VALUE(pvalloc, (size_t size), (size))
 
+#ifndef RECORD_STACKS
 /* C++ operators: an allocator that is preloaded may bring its own, which do not come by malloc; libstdc++'s do, and then
  * malloc above records what was really asked for (new of 0 bytes asks for 1). They may throw, so nothing of ours is open
  * while they run but the count of threads inside; unwinding past us would leave that too high, hence -fexceptions and a
@@ -354,3 +368,4 @@ OPERATOR_DELETE(_ZdaPvmSt11align_val_t, (void *block, size_t size, size_t alignm
                 size_t)
 OPERATOR_DELETE(_ZdlPvRKSt9nothrow_t, (void *block, const void *tag), (block, tag), void *, const void *)
 OPERATOR_DELETE(_ZdaPvRKSt9nothrow_t, (void *block, const void *tag), (block, tag), void *, const void *)
+#endif

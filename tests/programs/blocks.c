@@ -64,4 +64,10 @@ static void fill(char *rest) {
 
 static void name(char *rest) { prctl(PR_SET_NAME, rest); }
 
+#ifdef LSAN_RULES
+/* Suppressions of the program's own, as LeakSanitizer would ask for them. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) { return LSAN_RULES; }
+#endif
+
 ACTIONS({"take", take}, {"give", give}, {"fill", fill}, {"name", name})

@@ -1,7 +1,7 @@
 /* Many threads, random operations on the whole malloc family, blocks freed by other threads; the ledger is the truth.
  *
  * Arguments: --threads N (8), --seed N (1), --slots N blocks a thread may hold (1024), --cpu N pin all threads there,
- * --pvalloc 0 for allocators that leave pvalloc to glibc.
+ * --pvalloc 0 for allocators that leave pvalloc to glibc, --pause N sleep a millisecond after every N operations of a thread.
  * `run N` does N operations over all threads and answers `done <checksum>`: the sum over all operations of what was asked
  * and whether it succeeded, the same for every run with the same arguments. Contents are checked throughout. */
 #define OWN_MAIN
@@ -40,7 +40,7 @@ struct worker {
 };
 
 static struct worker workers[MAX_THREADS];
-static unsigned thread_count = 8, slot_count = 1024;
+static unsigned thread_count = 8, slot_count = 1024, pause_after;
 static uint64_t seed = 1, operations;
 static int cpu = -1, with_pvalloc = 1;
 static pthread_barrier_t begin, over;
@@ -254,6 +254,7 @@ static void *work(void *argument) {
             if (slot->start) change(w, slot);
             else take(w, slot);
             if (n % 4 == 0) receive(w);
+            if (pause_after && n % pause_after == 0) usleep(1000);
         }
         pthread_barrier_wait(&over);
     }
@@ -283,6 +284,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[n], "--seed")) seed = value;
         else if (!strcmp(argv[n], "--slots")) slot_count = (unsigned)value;
         else if (!strcmp(argv[n], "--cpu")) cpu = (int)value;
+        else if (!strcmp(argv[n], "--pause")) pause_after = (unsigned)value;
         else if (!strcmp(argv[n], "--pvalloc")) with_pvalloc = (int)value;
         else fail("unknown argument");
     }

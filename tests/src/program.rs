@@ -136,9 +136,9 @@ impl Program {
     }
 }
 
-/// The test crate's folder, found from the running test so that a moved checkout needs no rebuild.
+/// The test crate's folder. Cargo's word at run time is right also after the checkout was moved.
 pub fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
 }
 
 /// The workspace's build folder: where the running test itself was built, or `CARGO_TARGET_DIR`.

@@ -125,6 +125,13 @@ impl Target {
         line
     }
 
+    /// Next line of its stdout, if it has come already.
+    pub fn line_at_hand(&mut self) -> Option<String> {
+        let line = self.lines.try_recv().ok()?;
+        self.transcript.push(line.clone());
+        Some(line)
+    }
+
     /// Its ledger: every block it holds now.
     pub fn ledger(&mut self) -> Ledger {
         self.send("dump");

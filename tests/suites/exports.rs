@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use memscope_tests::memscope::{Memscope, complete};
 use memscope_tests::report::Database;
+use memscope_tests::schema::{assert_document, assert_lines};
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 use memscope_tests::workload::Folder;
@@ -396,5 +397,119 @@ fn a_site_is_suppressed_by_a_rule_of_leak_sanitizers_syntax() {
         memscope.run(&["suppress", &pid, "--site", "0x1", "--dry-run"]).code(),
         2
     );
+    session.detach();
+}
+
+#[test]
+fn every_json_output_is_what_its_published_schema_says() {
+    let memscope = Memscope::new();
+    let folder = Folder::new();
+    let (mut target, session) = target_with_blocks(&memscope);
+    let pid = target.pid().to_string();
+    let rules = folder.path().join("rules");
+    std::fs::write(&rules, "leak:^layer_one$\nleak:fixed\n").expect("a file");
+    let rules = rules.to_str().expect("a path of ours is text");
+    let before = saved(&memscope, &target, folder.path().join("before.json"));
+    target.act("take 4 200003");
+    memscope.ok(&["mark", &pid, "now"]);
+    target.act("take 2 10007");
+    let after = memscope.ok(&["report", &pid, "--format", "json"]).stdout;
+    let after_file = folder.path().join("after.json");
+    std::fs::write(&after_file, &after).expect("a file");
+    let after_file = after_file.to_str().expect("a path of ours is text");
+    // Exit codes are checked elsewhere; `check` cannot judge so young a collection.
+    let documents: [(i32, &[&str]); 14] = [
+        (0, &["print", &pid, "--age", "0"]),
+        (0, &["print", &pid, "--age", "0", "--limit", "3", "--sort", "size"]),
+        (0, &["print", &pid, "--age", "0", "--suppressions", rules]),
+        (0, &["print", &pid, "--age", "1d"]),
+        (0, &["report", &pid]),
+        (0, &["report", &pid, "--top", "1", "--sort", "oldest"]),
+        (0, &["report", &pid, "--by", "function", "--since", "now"]),
+        (0, &["report", &pid, "--by", "module", "--suppressions", rules]),
+        (6, &["check", &pid]),
+        (6, &["check", &pid, "--baseline", after_file]),
+        (0, &["stats", &pid]),
+        (0, &["list"]),
+        (0, &["diff", &before, after_file]),
+        (0, &["merge", &before, after_file]),
+    ];
+    for (code, arguments) in documents {
+        let output = memscope
+            .run(&[arguments, &["--format", "json"]].concat())
+            .expect_code(code);
+        assert_document(&output.stdout);
+    }
+    let lines: [(i32, &str, usize, &[&str]); 5] = [
+        (0, "memscope.entries/v1", 47, &["print", &pid, "--age", "0"]),
+        (0, "memscope.report/v1", 2, &["report", &pid]),
+        (6, "memscope.check/v1", 1, &["check", &pid]),
+        (0, "memscope.stats/v1", 1, &["stats", &pid]),
+        (0, "memscope.list/v1", 1, &["list"]),
+    ];
+    for (code, schema, count, arguments) in lines {
+        let output = memscope
+            .run(&[arguments, &["--format", "ndjson"]].concat())
+            .expect_code(code);
+        assert_eq!(assert_lines(schema, &output.stdout), count, "{output}");
+    }
+    session.detach();
+}
+
+#[test]
+fn figures_of_sampled_blocks_are_estimates_with_an_error_everywhere() {
+    const MEAN: u64 = 65_536;
+    let memscope = Memscope::new();
+    let folder = Folder::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let session = Session::attach_with(&memscope, target.pid(), &["--sample-bytes", &MEAN.to_string()]);
+    target.act("take 4000 10007");
+    let truth = 4000 * 10_007;
+    let json = memscope.ok(&["report", &pid, "--format", "json"]).stdout;
+    assert_document(&json);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let database = &json["databases"][0];
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_else(|| panic!("a number in {database:#}"));
+    let (tracked, error) = (
+        number(&database["memory"]["tracked"]),
+        number(&database["sampling"]["tracked_bytes_error"]),
+    );
+    // Five standard deviations: one run in a million is further off.
+    assert!(
+        tracked.abs_diff(truth) < error * 5 / 2,
+        "{tracked} ± {error}, and in truth {truth}"
+    );
+    let (site, recorded) = (
+        &database["sites"][0],
+        number(&database["sites"][0]["sampled"]["blocks"]),
+    );
+    assert!(recorded < 1200 && recorded > 300, "{recorded} of 4000 recorded");
+    let allocated = number(&site["allocated"]["bytes"]);
+    assert!(allocated.abs_diff(truth) < error * 5 / 2, "{allocated} allocated");
+    let text = memscope.ok(&["report", &pid]).stdout;
+    assert!(text.contains("tracked about ") && text.contains(" ± "), "{text}");
+    let check = memscope.run(&["check", &pid]).expect_code(6);
+    assert!(check.stdout.contains("INCONCLUSIVE: collection samples"), "{check}");
+    assert_eq!(memscope.run(&["print", &pid, "--age", "1d", "--exit-code"]).code(), 6);
+    let prom = memscope.ok(&["export", &pid, "--format", "prom"]).stdout;
+    let value = |name: &str| -> f64 {
+        let series = format!("{name}{{comm=\"blocks\"");
+        let line = prom.lines().find(|line| line.starts_with(&series));
+        let value = line
+            .and_then(|line| line.rsplit_once(' '))
+            .map(|(_, value)| value.parse());
+        value
+            .unwrap_or_else(|| panic!("no {name} in\n{prom}"))
+            .expect("a number")
+    };
+    assert_eq!(value("memscope_live_bytes"), tracked as f64);
+    assert_eq!(value("memscope_live_bytes_error"), error as f64);
+    assert_eq!(value("memscope_sample_bytes"), MEAN as f64);
+    let file = folder.path().join("sampled.pb.gz");
+    let name = file.to_str().expect("a path of ours is text");
+    let said = memscope.ok(&["export", &pid, "--format", "pprof", "-o", name]).stderr;
+    assert!(said.contains("estimated from one block in 65536 bytes"), "{said}");
+    assert_eq!(pprof_top(&file, "inuse_space")["main"].1, tracked);
     session.detach();
 }

@@ -299,6 +299,87 @@ fn a_leak_raises_the_alert_in_a_real_prometheus_and_a_fix_ends_it() {
     });
 }
 
+#[test]
+fn cron_finds_a_leak_calls_a_fixed_one_clean_and_a_lossy_database_neither() {
+    let memscope = Memscope::new();
+    let (mut target, comm) = named_target();
+    let host = Host::new(&memscope, &comm);
+    let _session = Session::guard(&memscope, target.pid());
+    host.cron("memscope attach").expect_code(0);
+    // A host of its own, whose database holds too little.
+    let lossy_host = Memscope::new();
+    let mut lossy = Target::blocks();
+    let _lossy_session = Session::attach_with(&lossy_host, lossy.pid(), &["--max-blocks", "16"]);
+    lossy.act("take 500 31");
+    lossy.act("give 500 31");
+    let young = host.cron("memscope check").expect_code(6);
+    assert!(young.stdout.contains("INCONCLUSIVE: too young"), "{young}");
+    let mut refreshed = Instant::now();
+    let found = until(ALERT, "a finding", || {
+        target.act("take 1 10007");
+        target.act("take 5 20011");
+        target.act("give 5 20011");
+        std::thread::sleep(Duration::from_millis(100));
+        if refreshed.elapsed() < Duration::from_secs(5) {
+            return None;
+        }
+        refreshed = Instant::now();
+        // The metrics are a look as `report` is one: what they saw is evidence for later ones.
+        host.service();
+        let checked = host.cron("memscope check");
+        (checked.code() == 1).then_some(checked)
+    });
+    assert!(
+        found.stdout.contains(": LEAKING site ") && found.stdout.contains("layer_one"),
+        "{found}"
+    );
+    let pid = target.pid().to_string();
+    let report = memscope.ok(&["report", &pid, "--format", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let looks = json["databases"][0]["sites"][0]["earlier_reports"].as_u64();
+    assert!(looks >= Some(3), "{looks:?} looks before this one");
+    let suspect = |metrics: &str| value(metrics, &format!("memscope_suspect_live_bytes{{comm=\"{comm}\""));
+    host.service();
+    assert!(suspect(&host.metrics()).is_some(), "the metrics accuse it, too");
+    // Known since: the leak of the baseline is none.
+    let baseline = host.path("baseline.json");
+    std::fs::write(&baseline, &report).expect("a file");
+    let baseline = baseline.to_str().expect("a path of ours is text");
+    let known = memscope.ok(&["check", &pid, "--baseline", baseline]);
+    assert!(
+        known.stdout.contains("no suspected leaks beside 1 that the baseline"),
+        "{known}"
+    );
+    // The lossy database is as old by now.
+    let unsure = lossy_host.run(&["check", "--quiet"]).expect_code(6);
+    assert!(
+        unsure.stdout.contains("INCONCLUSIVE: lossy: ") && !unsure.stdout.contains("too young"),
+        "{unsure}"
+    );
+    let pid_of_lossy = lossy.pid().to_string();
+    let empty = ["print", &pid_of_lossy, "--age", "60", "--exit-code"];
+    lossy_host.run(&empty).expect_code(6);
+    // Fixed: requests go on, and nothing stays.
+    let clean = until(ALERT, "a clean bill", || {
+        target.act("take 5 20011");
+        target.act("give 5 20011");
+        std::thread::sleep(Duration::from_millis(100));
+        if refreshed.elapsed() < Duration::from_secs(5) {
+            return None;
+        }
+        refreshed = Instant::now();
+        let checked = host.cron("memscope check");
+        (checked.code() == 0).then_some(checked)
+    });
+    assert_eq!(
+        (clean.stdout.as_str(), clean.stderr.as_str()),
+        ("", ""),
+        "cron has nothing to mail"
+    );
+    host.service();
+    assert_eq!(suspect(&host.metrics()), None);
+}
+
 /// A Prometheus that looks every second, with the alert rules of dist/ made as impatient.
 fn prometheus(host: &Host<'_>, exporter: u16) -> Server {
     let rules: String = dist("prometheus/memscope.rules.yml")

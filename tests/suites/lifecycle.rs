@@ -1,12 +1,14 @@
 //! Births and deaths of targets: children, exec, every way to end, pids used again, short lives, libraries that come and go.
 
 use std::process::Command;
+use std::time::Instant;
 
 use memscope_tests::deadline::{EXIT, until};
 use memscope_tests::difference::assert_same;
 use memscope_tests::memscope::Memscope;
 use memscope_tests::process;
 use memscope_tests::program::Program;
+use memscope_tests::report::number;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 use memscope_tests::traced::Traced;
@@ -249,7 +251,6 @@ fn a_library_loaded_into_a_namespace_of_its_own_is_traced_with_its_own_libc() {
     session.detach();
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn an_allocator_loaded_after_attach_is_probed_after_a_refresh() {
     let library = Program::new("lib_alloc.c")
@@ -314,28 +315,52 @@ fn two_attaches_at_once_make_one_database() {
     session.detach();
 }
 
+/// Eight threads allocate all the while: runs are sent ahead, so that the target never waits for the next one. They pause
+/// between operations, so that a thousand rounds can be done again without probes in less time.
 #[test]
 fn attach_and_detach_again_and_again_harm_nobody() {
+    const RUN: &str = "run 400000";
+    const AHEAD: usize = 16;
     let rounds = if std::env::var_os("MEMSCOPE_TEST_ALL").is_some() {
         1_000
     } else {
         15
     };
-    let script = "run 3000000";
+    let program = Program::new("ledger_mt.c").build();
+    let arguments = ["--threads", "8", "--seed", "11"];
     let memscope = Memscope::new();
-    let mut target = Target::start(&Program::new("ledger_mt.c").build(), &["--seed", "11"]);
-    target.send(script);
-    let mut answers = 0;
-    for _ in 0..rounds {
+    let mut target = Target::start(&program, &[&arguments[..], &["--pause", "20"]].concat());
+    let pid = target.pid();
+    let (mut sent, mut answers) = (0, Vec::new());
+    let began = Instant::now();
+    for round in 0..rounds {
+        while sent < answers.len() + AHEAD {
+            target.send(RUN);
+            sent += 1;
+        }
         let session = memscope.attach(&target);
+        let stats = memscope.ok(&["stats", &pid.to_string(), "--format", "json"]);
+        let events = number(&stats.stdout, "allocated");
+        assert!(events > 0, "round {round}: the threads allocate while they are traced");
         session.detach();
-        answers += 1;
+        let altered = memscope_tests::text::altered(pid);
+        assert_eq!(altered, [], "round {round}: no probe is left");
+        answers.extend(std::iter::from_fn(|| target.line_at_hand()));
+        if round % 50 == 49 {
+            println!("{} rounds, {:?} each", round + 1, began.elapsed() / (round + 1));
+        }
+        assert!(
+            answers.len() < sent,
+            "round {round}: the threads were at work until its end"
+        );
     }
-    assert_eq!(answers, rounds);
-    let answer = target.line(memscope_tests::deadline::COMMAND);
-    memscope_tests::text::assert_restored(target.pid(), &[], "after the last detach");
-    let mut untraced = Target::start(&Program::new("ledger_mt.c").build(), &["--seed", "11"]);
-    assert_eq!(answer, untraced.ask_within(script, memscope_tests::deadline::COMMAND));
+    while answers.len() < sent {
+        answers.push(target.line(memscope_tests::deadline::COMMAND));
+    }
+    let mut untraced = Target::start(&program, &arguments);
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(*answer, untraced.ask(RUN), "answer {number} of {sent}");
+    }
     assert_eq!(target.quit().code, Some(0));
 }
 

@@ -339,3 +339,68 @@ fn nine_hundred_thousand_blocks_are_printed_in_bounded_memory() {
     assert!(peak_kib < MOST_KIB, "resident {peak_kib} KiB");
     session.detach();
 }
+
+/// `blocks.c` that lets one of its own functions be, as programs built for LeakSanitizer do.
+fn blocks_with_rules(rules: &str) -> std::path::PathBuf {
+    let flag = format!("-DLSAN_RULES=\"{}\"", rules.replace('\n', "\\n"));
+    Program::new("blocks.c").flags(&[&flag]).build()
+}
+
+#[test]
+fn what_suppressions_let_be_is_counted_and_not_printed() {
+    let memscope = Memscope::new();
+    let program = blocks_with_rules("leak:^of_another_build$\n");
+    let mut target = Target::start::<&str>(&program, &[]);
+    let session = memscope.attach(&target);
+    target.act("take 5 10007");
+    target.act("take 2 31");
+    let pid = target.pid().to_string();
+    let folder = memscope_tests::workload::Folder::new();
+    let file = folder.path().join("rules");
+    let file_text = file.to_str().expect("a path of ours is text");
+    std::fs::write(&file, "# known\nleak:^layer_two$\n").expect("a file");
+    let arguments = ["print", &pid, "--age", "0", "--suppressions", file_text];
+    let output = memscope.ok(&arguments);
+    output.expect_line("MemScope printed 0 of 7 entries");
+    output.expect_line(&format!(
+        "note: 7 entries of 1 sites, 50097 bytes, are suppressed by ^layer_two$ ({file_text}:2)"
+    ));
+    output.expect_line(&format!(
+        "note: suppressions that matched nothing: ^of_another_build$ (__lsan_default_suppressions of {}:1)",
+        program.display()
+    ));
+    let plain = memscope.ok(&["print", &pid, "--age", "0"]);
+    plain.expect_line("MemScope printed 7 entries");
+    assert_eq!(memscope.run(&["print", &pid, "--age", "0", "--exit-code"]).code(), 1);
+    // Too young to be called clean, but no finding.
+    assert_eq!(memscope.run(&[&arguments[..], &["--exit-code"]].concat()).code(), 6);
+    std::fs::write(&file, "layer_two\n").expect("a file");
+    memscope.run(&arguments).expect_code(2).one_error_line();
+    session.detach();
+}
+
+#[test]
+fn the_targets_own_suppressions_hold_for_print_report_and_check() {
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&blocks_with_rules("leak:^layer_one$\n"), &[]);
+    let session = memscope.attach(&target);
+    target.act("take 5 10007");
+    let pid = target.pid().to_string();
+    let printed = memscope.ok(&["print", &pid, "--age", "0"]);
+    printed.expect_line("MemScope printed 0 of 5 entries");
+    let report = memscope.ok(&["report", &pid]).stdout;
+    assert!(
+        report.contains("Suppressions used:\n") && report.contains("        1         5        50035 ^layer_one$\n"),
+        "{report}"
+    );
+    assert!(
+        report.contains("50035 bytes in 5 blocks tracked"),
+        "totals stay: {report}"
+    );
+    let json = memscope.ok(&["report", &pid, "--format", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let site = &json["databases"][0]["sites"][0];
+    assert_eq!(site["suppressed_by"], "^layer_one$", "{json:#}");
+    assert_eq!(memscope.run(&["check", &pid, "--quiet"]).code(), 6, "too young");
+    session.detach();
+}

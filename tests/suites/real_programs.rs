@@ -73,7 +73,6 @@ fn git_is_traced_and_left_as_it_was() {
     attach_work_print_detach(Kind::Git);
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn redis_server_is_traced_and_left_as_it_was() {
     let database = attach_work_print_detach(Kind::Redis);

@@ -6,7 +6,6 @@ use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 use memscope_tests::traced::{Seen, Traced};
 
-#[cfg(feature = "every-allocator")]
 fn regions(command: &str) -> Seen {
     let program = Program::new("regions.c").build();
     let mut seen = Traced::new(&program)
@@ -19,19 +18,16 @@ fn regions(command: &str) -> Seen {
     seen
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn map_failed_stored() {
     assert_eq!(regions("fails").database.entries.len(), 1, "only the call that worked");
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn mremap_missing() {
     assert_eq!(regions("remap").ledger.sizes(), [5 * 4096, 40 * 4096]);
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn partial_munmap_missed() {
     for command in ["start", "end", "middle", "across"] {

@@ -1,9 +1,11 @@
-//! `cargo xtask`: set-up, build, test, demo and bench, each of them good as the first command on a fresh machine.
+//! `cargo xtask`: set-up, build, test, demo, bench, fuzz and other kernels, each good as the first command on a fresh machine.
 
 mod bench;
 mod build;
 mod debian;
 mod demo;
+mod fuzz;
+mod kernels;
 mod manual;
 mod packages;
 mod process;
@@ -28,6 +30,11 @@ usage: cargo xtask COMMAND
   bench [--quick] [--all] [--rival 'CMD {pid}'] [CASE...]
                           as root: what tracing costs, as ratios, into bench/RESULTS.md; cases: pairs, growth, attach,
                           sessions, real
+  kernels [VERSION...] [TEST...]
+                          the tests that depend on the kernel, on other kernels, in QEMU: versions as 6.1 (else the newest of
+                          each series that apt offers), tests as SUITE or SUITE::TEST (else those that depend on the kernel)
+  fuzz [TARGET...] [--seconds N]
+                          feed made-up bytes to every parser of foreign ones (fuzz/), N (60) seconds each
   man                     write the man pages to target/man
   completions             write completions for bash, zsh and fish to target/completions
 ";
@@ -53,7 +60,9 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         ["man"] => manual::generate(Manual::ManPages).map(|_| ExitCode::SUCCESS),
         ["completions"] => manual::generate(Manual::Completions).map(|_| ExitCode::SUCCESS),
         ["demo", rest @ ..] => demo::run(&demo::Options::parse(rest)?),
+        ["fuzz", rest @ ..] => fuzz::run(&fuzz::Options::parse(rest)?),
         ["bench", rest @ ..] => bench::run(&bench::Options::parse(rest)?),
+        ["kernels", rest @ ..] => kernels::run(&kernels::Options::parse(rest)?),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

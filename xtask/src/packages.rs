@@ -50,3 +50,6 @@ pub const SERVICES: &[(&str, &str)] = &[
     ("prometheus", "prometheus"),
     ("prometheus-node-exporter", "prometheus-node-exporter"),
 ];
+
+/// The machine that other kernels are run on, and its shell. Fetched and unpacked by `cargo xtask kernels`, never installed.
+pub const KERNELS: &[&str] = &["qemu-system-x86", "busybox-static"];

@@ -48,6 +48,25 @@ fn masked<const N: usize>(index: u32) -> usize {
     }
 }
 
+/// The same number, but to the verifier another one. A loop that ends at a count teaches it the count, at each of its exits
+/// another one; if the count is used after the loop, it follows the rest of the program once for each. So the loop is given
+/// the number apart.
+#[inline(always)]
+#[must_use]
+pub fn apart(number: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut apart = u64::from(number);
+        // SAFETY: one instruction on one register. No number that is used so is above 2³¹: the mask changes none.
+        unsafe {
+            core::arch::asm!("{0} &= 0x7fffffff", inout(reg) apart, options(pure, nomem, nostack));
+        }
+        apart as u32
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number
+}
+
 /// 1 when `a < b`, else 0, for numbers below 2⁶³, without a branch: a halving search of ten steps would otherwise be a
 /// thousand paths to the verifier.
 #[inline(always)]

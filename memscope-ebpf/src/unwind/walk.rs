@@ -34,6 +34,9 @@ pub trait Target: Tables {
     fn original_return(&self, slot: u64) -> Option<u64>;
     /// Stores frame number `index`, below [`MAX_FRAMES`].
     fn record(&mut self, index: u32, address: u64);
+    /// Keeps the row of frame number `index` for the next walk; [`Row::GAP`] when it is not the row of its return address.
+    #[inline(always)]
+    fn keep_row(&mut self, _index: u32, _row: Row) {}
 }
 
 /// The registers a walk begins with: at an allocator's return, rip is the return address and rsp is just past it.
@@ -51,29 +54,31 @@ pub struct Registers {
 pub const BY_FRAME_POINTER: u32 = 1;
 /// Set in [`Walk::flags`]: at least one signal frame was crossed.
 pub const ACROSS_SIGNAL: u32 = 2;
+/// Set in [`Walk::flags`]: the last frame lies in no known executable mapping.
+pub const INTO_UNKNOWN_CODE: u32 = 4;
 
 /// How the walk came to its present address.
-const BY_CALL: u32 = 0;
-const BY_SIGNAL: u32 = 1;
+pub(super) const BY_CALL: u32 = 0;
+pub(super) const BY_SIGNAL: u32 = 1;
 const BY_GUESS: u32 = 2;
 
 /// What [`Walk::rbp`] is. rbp is read from the stack only when a frame's CFA depends on it: lazily.
 const RBP_VALUE: u32 = 0;
-const RBP_SAVED: u32 = 1;
-const RBP_LOST: u32 = 2;
+pub(super) const RBP_SAVED: u32 = 1;
+pub(super) const RBP_LOST: u32 = 2;
 
 /// Where a walk stands.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Walk {
     /// Address in the present frame: a return address, or the interrupted instruction after a signal frame.
-    pc: u64,
+    pub(super) pc: u64,
     /// Stack pointer of the present frame.
-    sp: u64,
+    pub(super) sp: u64,
     /// rbp of the present frame, or the address it is saved at.
-    rbp: u64,
-    rbp_is: u32,
-    came: u32,
+    pub(super) rbp: u64,
+    pub(super) rbp_is: u32,
+    pub(super) came: u32,
     /// Frames recorded so far.
     pub frames: u32,
     /// [`BY_FRAME_POINTER`], [`ACROSS_SIGNAL`].
@@ -149,12 +154,15 @@ impl Walk {
             // CFI led here, so this is where the frame returns to, if into code mapped since the tables were made.
             if kind == RowKind::NoMapping as u8 && LOWEST_CODE <= self.pc && self.pc < CODE_END {
                 self.record(target);
+                self.flags |= INTO_UNKNOWN_CODE;
             }
             return self.ended(StackEnd::NotCode);
         }
+        let index = self.frames;
         if !self.record(target) {
             return self.ended(StackEnd::FrameLimit);
         }
+        target.keep_row(index, if self.came == BY_SIGNAL { Row::GAP } else { row });
         if kind == RowKind::CfaFromRsp as u8 {
             let cfa = self.sp.wrapping_add(row.offset_bytes());
             self.follow(target, row, cfa, cfa)
@@ -262,9 +270,9 @@ impl Walk {
         let Ok(rbp) = self.read_rbp(target) else {
             return self.ended(distrust);
         };
-        self.flags |= BY_FRAME_POINTER;
-        // psABI 3.4.1: code marks the outermost frame with rbp = 0.
-        if rbp == 0 {
+        // psABI 3.4.1: code that keeps frame pointers marks the outermost frame with rbp = 0. Only a frame pointer that led
+        // here tells that the code keeps them: in code that does not, rbp is often 0 and means nothing.
+        if rbp == 0 && self.came == BY_GUESS {
             return self.ended(StackEnd::Outermost);
         }
         if rbp < self.sp || rbp & 7 != 0 || rbp - self.sp > MAX_FRAME_POINTER_REACH {
@@ -273,6 +281,7 @@ impl Walk {
         let Some(return_address) = target.read_word(rbp.wrapping_add(8)) else {
             return self.ended(distrust);
         };
+        self.flags |= BY_FRAME_POINTER;
         self.rbp_is = RBP_SAVED;
         self.call_came_from(return_address, rbp.wrapping_add(16), BY_GUESS)
     }

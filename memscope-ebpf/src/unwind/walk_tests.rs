@@ -7,23 +7,23 @@ use super::cache::{CACHE_ENTRIES, CacheEntry};
 use super::lookup::Tables;
 use super::mapping::{MappingEntry, MappingKind, MappingTable};
 use super::row::{Page, RbpRule, Row, RowKind};
-use super::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, Registers, Target, walk};
+use super::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, INTO_UNKNOWN_CODE, Registers, Target, walk};
 use crate::limits::MAX_FRAMES;
 use crate::site::StackEnd;
 
 /// Where the code with a table begins; one page of rows, 32 bytes each.
 const CODE: u64 = 0x40_0000;
 /// Code without a table.
-const JIT: u64 = 0x50_0000;
+pub(super) const JIT: u64 = 0x50_0000;
 /// Return-probe trampolines. The kernel's return address is the first byte of its page, and return addresses are looked up
 /// less one: the entry begins a byte early.
 const TRAMPOLINE: u64 = 0x60_0000;
-const STACK: u64 = 0x7fff_0000;
+pub(super) const STACK: u64 = 0x7fff_0000;
 
-struct World {
+pub(super) struct World {
     mappings: Box<MappingTable>,
-    rows: Vec<Row>,
-    memory: BTreeMap<u64, u64>,
+    pub(super) rows: Vec<Row>,
+    pub(super) memory: BTreeMap<u64, u64>,
     originals: BTreeMap<u64, u64>,
     cache: Vec<CacheEntry>,
     reads: RefCell<Vec<u64>>,
@@ -31,7 +31,7 @@ struct World {
 }
 
 /// A return address in the code of row `number`.
-fn in_row(number: u64) -> u64 {
+pub(super) fn in_row(number: u64) -> u64 {
     CODE + number * 32 + 16
 }
 
@@ -40,7 +40,7 @@ fn rule(kind: RowKind, rbp: RbpRule, words: i32) -> Row {
 }
 
 impl World {
-    fn new(rules: &[Row]) -> Self {
+    pub(super) fn new(rules: &[Row]) -> Self {
         let mut mappings = Box::new(MappingTable::EMPTY);
         for (slot, (start, pages, kind)) in mappings.entries.iter_mut().zip([
             (CODE, 1, MappingKind::Code),
@@ -75,6 +75,16 @@ impl World {
         self.memory
             .extend(words.iter().map(|&(offset, value)| (STACK + offset, value)));
         self
+    }
+
+    /// Frames of the last walk.
+    pub(super) fn frames_found(&self) -> &[u64] {
+        &self.frames
+    }
+
+    /// Before another walk.
+    pub(super) fn forget_frames(&mut self) {
+        self.frames.clear();
     }
 
     /// Frames, end and flags of a walk from a return address in `ip` with rsp at [`STACK`].
@@ -224,8 +234,8 @@ fn code_without_cfi_is_crossed_by_frame_pointer_and_flagged() {
 fn what_is_no_frame_pointer_is_not_followed() {
     for bp in [STACK - 8, STACK + 17, STACK + (2 << 20), STACK + 0x800] {
         let mut world = World::new(&[plain(2)]).stack(&[(8, JIT + 0x10)]);
-        let (frames, end, _) = world.walk(in_row(0), bp);
-        assert_eq!((frames.len(), end), (2, StackEnd::NoTable), "{bp:x}");
+        let (frames, end, flags) = world.walk(in_row(0), bp);
+        assert_eq!((frames.len(), end, flags), (2, StackEnd::NoTable, 0), "{bp:x}");
     }
     let mut world = World::new(&[]).stack(&[(32, 0x99), (40, 0xdead_0000)]);
     let (frames, end, flags) = world.walk(JIT + 0x10, STACK + 32);
@@ -238,12 +248,23 @@ fn what_is_no_frame_pointer_is_not_followed() {
 }
 
 #[test]
-fn rbp_zero_marks_the_outermost_frame() {
-    let mut world = World::new(&[]);
+fn rbp_zero_marks_the_outermost_frame_of_code_that_keeps_frame_pointers() {
+    let mut world = World::new(&[]).stack(&[(32, 0), (40, JIT + 0x20)]);
     assert_eq!(
-        world.walk(JIT + 0x10, 0),
-        (vec![JIT + 0x10], StackEnd::Outermost, BY_FRAME_POINTER)
+        world.walk(JIT + 0x10, STACK + 32),
+        (vec![JIT + 0x10, JIT + 0x20], StackEnd::Outermost, BY_FRAME_POINTER)
     );
+}
+
+/// Code without CFI need not keep frame pointers (musl does not): rbp may hold any number, and is often 0.
+#[test]
+fn rbp_zero_is_no_mark_where_no_frame_pointer_led() {
+    let mut world = World::new(&[plain(2)]).stack(&[(8, JIT + 0x10)]);
+    assert_eq!(
+        world.walk(in_row(0), 0),
+        (vec![in_row(0), JIT + 0x10], StackEnd::NoTable, 0)
+    );
+    assert_eq!(world.walk(JIT + 0x10, 0), (vec![JIT + 0x10], StackEnd::NoTable, 0));
 }
 
 #[test]
@@ -268,7 +289,7 @@ fn code_mapped_since_the_tables_were_made_is_kept_as_the_last_frame() {
     let mut world = World::new(&[plain(2)]).stack(&[(8, 0x7f00_0000_1234)]);
     assert_eq!(
         world.walk(in_row(0), 0),
-        (vec![in_row(0), 0x7f00_0000_1234], StackEnd::NotCode, 0)
+        (vec![in_row(0), 0x7f00_0000_1234], StackEnd::NotCode, INTO_UNKNOWN_CODE)
     );
     for nonsense in [1, 0xfff, 1 << 60, u64::MAX] {
         world.memory.insert(STACK + 8, nonsense);

@@ -38,6 +38,8 @@ pub enum AllocatorName {
     RustGlobal,
     /// No allocator: mmap and its kin (`--regions`).
     Regions,
+    /// No allocator: what exceptions pass in the C++ runtime, watched where an allocator's functions throw.
+    Exceptions,
     /// Functions the user named (`--alloc`, `--free`, `--realloc`, `--allocators`).
     Custom,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for AllocatorName {
             Self::Other => f.write_str("an unknown allocator that defines malloc and free"),
             Self::RustGlobal => f.write_str("a Rust global allocator"),
             Self::Regions => f.write_str("mmap and its kin"),
+            Self::Exceptions => f.write_str("the passage of exceptions"),
             Self::Custom => f.write_str("functions named by hand"),
         }
     }
@@ -70,7 +73,7 @@ impl AllocatorName {
     pub fn zero_size_frees(&self) -> bool {
         match self {
             Self::Glibc | Self::Jemalloc { .. } | Self::Tcmalloc | Self::Other | Self::Custom => true,
-            Self::Musl | Self::Mimalloc | Self::RustGlobal | Self::Regions => false,
+            Self::Musl | Self::Mimalloc | Self::RustGlobal | Self::Regions | Self::Exceptions => false,
         }
     }
 
@@ -98,6 +101,8 @@ pub struct Role {
     pub failure_frees: bool,
     /// Position of mremap's flags.
     pub flags: Option<Argument>,
+    /// Rounds the size up before it hands over to another function: the block is still as large as it was asked for.
+    pub rounds: bool,
 }
 
 impl Role {
@@ -113,6 +118,8 @@ impl Role {
             zero_size_frees: zero_size_frees && matches!(self.kind, CallKind::Realloc),
             failure_frees: self.failure_frees,
             flags: self.flags,
+            by_exits: false,
+            rounds: self.rounds,
             index,
         }
     }

@@ -192,6 +192,7 @@ pub fn discover_with(
         Wanted {
             by_hand: specs,
             regions: false,
+            accept_exceptions: false,
         },
     )
 }
@@ -203,6 +204,8 @@ pub struct Wanted<'a> {
     pub by_hand: &'a [CustomSpec],
     /// mmap and its kin.
     pub regions: bool,
+    /// Functions that may throw get return probes all the same.
+    pub accept_exceptions: bool,
 }
 
 /// The same, with all that can be wanted.

@@ -8,6 +8,7 @@ use super::diff::DiffArguments;
 use super::export::ExportArguments;
 use super::merge::MergeArguments;
 use super::suppress::SuppressArguments;
+use super::suppressions::SuppressionArguments;
 use super::verdict_arguments::{CheckArguments, MarkArguments, ReportArguments, SpanArguments};
 use crate::age::Age;
 use crate::host::preflight::Danger;
@@ -233,6 +234,9 @@ pub struct PrintArguments {
     /// Which blocks
     #[command(flatten)]
     pub span: SpanArguments,
+    /// Which sites are let be
+    #[command(flatten)]
+    pub suppressions: SuppressionArguments,
     /// Exit 1 when a block is printed, 6 when that cannot be told
     #[arg(long)]
     pub exit_code: bool,

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::arguments::{AttachArguments, OverBudget, SettingsArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use crate::allocator::catalogue::AllocatorName;
 use crate::allocator::spec::{CustomSpec, SpecKind, read_file};
 use crate::collection::error::CollectionError;
 use crate::collection::memory_use::resident;
@@ -22,6 +23,7 @@ use crate::exit::ExitCode;
 use crate::history;
 use crate::host::calibration::Calibration;
 use crate::host::preflight::Finding;
+use crate::probe::exits::Returns;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
@@ -202,6 +204,7 @@ fn allocators(survey: &Survey) -> String {
         .discovery
         .found
         .iter()
+        .filter(|found| found.name != AllocatorName::Exceptions)
         .map(|found| found.name.to_string())
         .collect();
     names.dedup();
@@ -223,6 +226,17 @@ pub fn describe(survey: &Survey, out: &mut dyn Write) -> io::Result<()> {
         )?;
         if let Some(obstacle) = &site.obstacle {
             writeln!(out, "      expensive: {obstacle}")?;
+        }
+        match &call.returns {
+            Returns::ByReturnProbe => {}
+            Returns::ByExits(exits) => {
+                write!(out, "      may throw; returns seen at each ret, single-stepped:")?;
+                for exit in exits {
+                    write!(out, " {:#x}", exit.offset)?;
+                }
+                writeln!(out)?;
+            }
+            Returns::InDanger(why) => writeln!(out, "      may throw, and has a return probe: {why}")?,
         }
     }
     Ok(())

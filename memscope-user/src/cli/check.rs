@@ -1,22 +1,22 @@
 //! `check`: for cron — one line a suspect, and the verdict as exit code.
 
+mod finding;
+
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::arguments::Format;
+use super::output;
 use super::print::databases_or_say_none;
 use super::run::CommandError;
 use super::summarize::summarize;
 use super::verdict_arguments::CheckArguments;
 use crate::database::paths::Roots;
-use crate::database::session::Session;
 use crate::exit::ExitCode;
-use crate::report::Escaped;
 use crate::report::model::SiteId;
-use crate::report::own_code::own_path;
-use crate::report::quantity::{Bytes, Count};
-use crate::report::summary::{Row, Selection, Summary};
 use crate::verdict::Verdict;
+use finding::{Finding, Limits, Outcome};
 
 /// Runs `check`. A finding outweighs what cannot be judged; that outweighs clean.
 ///
@@ -32,79 +32,35 @@ pub fn run(arguments: &CheckArguments) -> Result<ExitCode, CommandError> {
         Some(path) => baseline(path)?,
         None => BTreeSet::new(),
     };
+    let limits = Limits {
+        age_ms: arguments.age.milliseconds(),
+        min_bytes: arguments.min_bytes,
+        min_rate: arguments.min_rate,
+        known: &known,
+    };
     let mut out = io::stdout().lock();
-    let (mut found, mut unsure) = (false, false);
+    let mut findings = Vec::new();
     for id in &ids {
-        let summary = summarize(&Session::open(&roots, *id)?, &arguments.span)?;
-        match check_one(&mut out, &summary, arguments, &known)? {
-            ExitCode::Finding => found = true,
-            ExitCode::CannotJudge => unsure = true,
-            _ => {}
+        let summary = summarize(&roots, *id, &arguments.span, &arguments.suppressions)?;
+        let finding = Finding::of(&summary, &limits);
+        // As soon as it is known: the next database may take its time.
+        match arguments.format {
+            Format::Text => finding.write_text(arguments.quiet, &mut out)?,
+            Format::Ndjson => finding.write_line(arguments.quiet, &mut out)?,
+            Format::Json => {}
         }
+        findings.push(finding);
+    }
+    let outcome = Outcome::of(&findings);
+    if arguments.format == Format::Json && !(arguments.quiet && outcome == Outcome::Clean) {
+        finding::write_document(&output::host(), outcome, &findings, &mut out)?;
     }
     out.flush()?;
-    Ok(match (found, unsure) {
-        (true, _) => ExitCode::Finding,
-        (false, true) => ExitCode::CannotJudge,
-        (false, false) => ExitCode::Success,
+    Ok(match outcome {
+        Outcome::Finding => ExitCode::Finding,
+        Outcome::CannotJudge => ExitCode::CannotJudge,
+        Outcome::Clean => ExitCode::Success,
     })
-}
-
-fn check_one(
-    out: &mut dyn Write,
-    summary: &Summary,
-    arguments: &CheckArguments,
-    known: &BTreeSet<SiteId>,
-) -> io::Result<ExitCode> {
-    let target = &summary.report.target;
-    let who = format!("process {} {}", target.id.pid, Escaped(&target.comm));
-    let leaking = Selection {
-        verdicts: vec![Verdict::Leaking],
-        ..Selection::default()
-    };
-    let rows = summary.rows(&leaking);
-    let counted: Vec<&Row<'_>> = rows.iter().filter(|row| counts(row, arguments, known)).collect();
-    for row in &counted {
-        writeln!(
-            out,
-            "{who}: LEAKING site {:#018x} {} in {} blocks, {}/min, oldest {} s, confidence {:.0} %: {}",
-            row.figures.id.0,
-            Bytes(row.figures.live.bytes),
-            Count(row.figures.live.blocks),
-            Bytes(row.bytes_per_minute() as u64),
-            row.figures.oldest_ms.unwrap_or(0) / 1000,
-            row.judgement.evidence.confidence * 100.0,
-            Escaped(&own_path(&row.figures.stack))
-        )?;
-    }
-    if !counted.is_empty() {
-        return Ok(ExitCode::Finding);
-    }
-    if !summary.judged.against.is_empty() {
-        for line in &summary.judged.against {
-            writeln!(out, "{who}: INCONCLUSIVE: {}", Escaped(line))?;
-        }
-        return Ok(ExitCode::CannotJudge);
-    }
-    if !arguments.quiet {
-        let passed = rows.len();
-        writeln!(
-            out,
-            "{who}: no suspected leaks{}",
-            match passed {
-                0 => String::new(),
-                _ => format!(" beside {passed} that the baseline or the limits let pass"),
-            }
-        )?;
-    }
-    Ok(ExitCode::Success)
-}
-
-fn counts(row: &Row<'_>, arguments: &CheckArguments, known: &BTreeSet<SiteId>) -> bool {
-    !known.contains(&row.figures.id)
-        && row.figures.live.bytes >= arguments.min_bytes
-        && row.bytes_per_minute() >= arguments.min_rate as f64
-        && row.figures.oldest_ms.unwrap_or(0) >= arguments.age.milliseconds()
 }
 
 /// The sites that leak in a saved report (`report --format json`).

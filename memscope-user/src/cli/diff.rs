@@ -19,6 +19,7 @@ use crate::database::session::Session;
 use crate::exit::ExitCode;
 use crate::export::differential::{self, Differential, differential};
 use crate::export::folded;
+use crate::report::unsample;
 
 /// `diff`.
 #[derive(Debug, Args)]
@@ -118,11 +119,18 @@ fn now(before: &SavedReport, pids: &[u32]) -> Result<SavedReport, CommandError> 
     let mut databases = Vec::new();
     for id in ids {
         let session = Session::open(&roots, id)?;
-        databases.push(SavedDatabase::of(&reading::read(&session, choice)?));
+        databases.push(if before.by_site {
+            let mut report = reading::read_sites(&session)?;
+            unsample::figures(&mut report);
+            SavedDatabase::of_sites(&report)
+        } else {
+            SavedDatabase::of(&reading::read(&session, choice)?)
+        });
     }
     Ok(SavedReport {
         source: "now".to_owned(),
         host: output::host(),
+        by_site: before.by_site,
         databases,
     })
 }

@@ -17,10 +17,10 @@ use crate::target::process::Target;
 ///
 /// # Errors
 /// The target cannot be looked at, or the output not written.
-pub fn run(arguments: &DoctorArguments) -> Result<ExitCode, CommandError> {
+pub fn run(arguments: &DoctorArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let mut out = io::stdout().lock();
     let mut fit = true;
-    for check in checks::host() {
+    for check in checks::host(verbose) {
         fit &= !matches!(check.outcome, Outcome::Lacking { .. });
         writeln!(out, "{check}")?;
     }

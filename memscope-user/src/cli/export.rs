@@ -1,6 +1,6 @@
 //! `export`: databases as profiles, pictures and metrics of other tools.
 
-use std::io;
+use std::io::{self, Write as _};
 
 use clap::{Args, ValueEnum};
 
@@ -8,7 +8,9 @@ use super::arguments::TargetArguments;
 use super::output::{self, OutputArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use super::summarize::summarize;
 use super::suppressions::SuppressionArguments;
+use super::verdict_arguments::SpanArguments;
 use crate::collection::reading::read_sites;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -16,9 +18,9 @@ use crate::database::session_file::Moment;
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::export::{self, Exported, ProfileFormat, prom};
+use crate::report::unsample;
 use crate::symbol::SavedModule;
 use crate::target::identity::TargetId;
-use crate::verdict::judge_database;
 
 /// `export`.
 #[derive(Debug, Args)]
@@ -106,15 +108,24 @@ pub fn profiles(
     }
     for id in ids {
         let session = Session::open(roots, *id)?;
-        let report = read_sites(&session)?;
+        let mut report = read_sites(&session)?;
+        unsample::figures(&mut report);
         let database = Exported {
             report: &report,
             modules: present_modules(&session),
         };
         let name = output::file_name(&report.target, format.extension());
         output.write(&name, format.is_binary(), |out| export::write(format, database, out))?;
+        if let Some(caution) = export::caution(&report) {
+            tell(&format!("process {}: {caution}", id.pid));
+        }
     }
     Ok(ExitCode::Success)
+}
+
+/// Tells something on stderr. Nothing more can be done when that is gone.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "memscope: {line}");
 }
 
 /// Writes one file for the host. A database that cannot be read is counted in it, and told of on stderr.
@@ -122,8 +133,8 @@ fn metrics(roots: &Roots, ids: &[TargetId], arguments: &ExportArguments) -> Resu
     let mut databases = Vec::new();
     let mut failed = ExitCode::Success;
     for id in ids {
-        match judged(roots, *id, &arguments.suppressions) {
-            Ok(judged) => databases.push(judged),
+        match summarize(roots, *id, &SpanArguments::default(), &arguments.suppressions) {
+            Ok(summary) => databases.push(summary),
             Err(error) => {
                 complain(&error);
                 failed = error.exit_code();
@@ -139,17 +150,6 @@ fn metrics(roots: &Roots, ids: &[TargetId], arguments: &ExportArguments) -> Resu
     let name = output::host_file_name("prom");
     arguments.output.write(&name, false, write)?;
     Ok(failed)
-}
-
-fn judged(roots: &Roots, id: TargetId, suppressions: &SuppressionArguments) -> Result<prom::Judged, CommandError> {
-    let session = Session::open(roots, id)?;
-    let mut report = read_sites(&session)?;
-    let suppressed = suppressions.apply(&session, &mut report)?;
-    Ok(prom::Judged {
-        judged: judge_database(&report, &()),
-        suppressed,
-        report,
-    })
 }
 
 /// What the target has mapped now; frames of mappings that are gone are known by their modules' names.

@@ -15,6 +15,7 @@ use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
 use crate::exit::ExitCode;
+use crate::probe::restored;
 use crate::target::identity::TargetId;
 use crate::target::process::Target;
 
@@ -71,8 +72,9 @@ pub fn refresh(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for id in named_databases(&roots, arguments)? {
-        steps::stop(&roots, id)?;
+        let left = steps::stop(&roots, id)?;
         say("Memory scope data collection stopped")?;
+        say_what_is_left(id, left)?;
     }
     Ok(ExitCode::Success)
 }
@@ -110,7 +112,7 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
         family::remove(roots, id)?;
         // A database that was never started, or is unfinished, has no collection to stop.
         match steps::stop(roots, id) {
-            Ok(()) => say("Memory scope data collection stopped")?,
+            Ok(_) => say("Memory scope data collection stopped")?,
             Err(CollectionError::Database(DatabaseError::Missing(missing))) => {
                 failed = keep_first(failed, DatabaseError::Missing(missing).into());
                 continue;
@@ -118,11 +120,18 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
             Err(_) => {}
         }
         match steps::destroy(roots, id) {
-            Ok(()) => say("Memory scope database destroyed, disabling data collection")?,
+            Ok(left) => {
+                say("Memory scope database destroyed, disabling data collection")?;
+                say_what_is_left(id, left)?;
+            }
             Err(error) => failed = keep_first(failed, error),
         }
     }
     failed.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
+}
+
+fn say_what_is_left(id: TargetId, sites: usize) -> Result<(), CommandError> {
+    restored::left_text(id.pid, sites).map_or(Ok(()), |text| say(&text))
 }
 
 fn keep_first(first: Option<CollectionError>, error: CollectionError) -> Option<CollectionError> {

@@ -7,6 +7,7 @@ use memscope_ebpf::live::EntryNumber;
 use super::arguments::{EntriesArguments, Format, PrintArguments, Sort, TargetArguments};
 use super::run::{CommandError, complain};
 use super::select;
+use super::suppressions::SuppressionArguments;
 use super::verdict_arguments::SpanArguments;
 use crate::age::Age;
 use crate::collection::reading::{self, Choice, Order};
@@ -40,7 +41,13 @@ pub fn run(arguments: &PrintArguments) -> Result<ExitCode, CommandError> {
     if ids.is_empty() {
         return Ok(ExitCode::NotFound);
     }
-    let judgement = print_born(&roots, &ids, &arguments.entries, &arguments.span)?;
+    let judgement = print_but(
+        &roots,
+        &ids,
+        &arguments.entries,
+        &arguments.span,
+        &arguments.suppressions,
+    )?;
     Ok(if arguments.exit_code {
         judgement.exit_code()
     } else {
@@ -98,12 +105,16 @@ pub struct Judgement {
 
 impl Judgement {
     fn add(&mut self, report: &DatabaseReport) {
-        self.found |= report.total > 0;
-        // An empty report proves nothing when blocks were lost, when collection does not run, or has not run long enough
-        // for a block of that age to exist.
+        let found = report.total > report.suppressed.hidden().live.blocks;
+        self.found |= found;
+        // An empty report proves nothing when blocks were lost or only some recorded, when collection does not run, or has
+        // not run long enough for a block of that age to exist.
         let young = report.collection.seconds < report.age_s.max(YOUNG_S);
-        let blind = report.collection.state != CollectionState::Collecting || !report.losses.is_empty();
-        self.cannot_tell |= report.total == 0 && (young || blind);
+        let blind = report.collection.state != CollectionState::Collecting
+            || !report.losses.is_empty()
+            // Sampled, out of budget, or the probes' thread has ended.
+            || !report.notes.is_empty();
+        self.cannot_tell |= !found && (young || blind);
     }
 
     fn exit_code(self) -> ExitCode {
@@ -149,6 +160,20 @@ pub fn print_born(
     entries: &EntriesArguments,
     span: &SpanArguments,
 ) -> Result<Judgement, CommandError> {
+    print_but(roots, ids, entries, span, &SuppressionArguments::default())
+}
+
+/// The same with suppressions named beside those of the default files.
+///
+/// # Errors
+/// As [`print_born`]; a file of suppressions cannot be used.
+pub fn print_but(
+    roots: &Roots,
+    ids: &[TargetId],
+    entries: &EntriesArguments,
+    span: &SpanArguments,
+    suppressions: &SuppressionArguments,
+) -> Result<Judgement, CommandError> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut judgement = Judgement::default();
     let mut each = |write: &mut dyn FnMut(&DatabaseReport) -> io::Result<()>| -> Result<(), CommandError> {
@@ -162,9 +187,11 @@ pub fn print_born(
             let born = span.of(&session)?;
             choice.after = born.from.map_or(choice.after, |edge| EntryNumber(edge.mark.number));
             choice.up_to = born.until.map_or(choice.up_to, |edge| EntryNumber(edge.mark.number));
-            let report = reading::read(&session, choice)?;
+            let (rules, unread) = suppressions.rules(&session)?;
+            let mut report = reading::read_but(&session, choice, &rules)?;
             warn_of_youth(&report);
             judgement.add(&report);
+            report.notes.extend(unread);
             write(&report)?;
         }
         Ok(())

@@ -3,12 +3,12 @@
 use std::io::{self, BufWriter, Write};
 
 use super::arguments::Format;
+use super::output;
 use super::print::databases_or_say_none;
 use super::run::CommandError;
 use super::summarize::summarize;
 use super::verdict_arguments::{By, ReportArguments, SortSites, VerdictName};
 use crate::database::paths::Roots;
-use crate::database::session::Session;
 use crate::exit::ExitCode;
 use crate::report::clock::TimeOfDay;
 use crate::report::summary::{Grouping, Selection, SiteOrder, Summary};
@@ -27,9 +27,9 @@ pub fn run(arguments: &ReportArguments) -> Result<ExitCode, CommandError> {
     }
     let selection = Selection::from(arguments);
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let each = ids
-        .iter()
-        .map(|id| -> Result<Summary, CommandError> { summarize(&Session::open(&roots, *id)?, &arguments.span) });
+    let each = ids.iter().map(|id| -> Result<Summary, CommandError> {
+        summarize(&roots, *id, &arguments.span, &arguments.suppressions)
+    });
     let mut shown = 0;
     let mut count = |summary: &Summary| shown += summary.rows(&selection).len();
     match arguments.format {
@@ -46,7 +46,7 @@ pub fn run(arguments: &ReportArguments) -> Result<ExitCode, CommandError> {
         Format::Json => {
             let summaries: Vec<Summary> = each.collect::<Result<_, _>>()?;
             summaries.iter().for_each(&mut count);
-            summary_json::write_document(&mut out, &summaries, &selection)?;
+            summary_json::write_document(&mut out, &output::host(), &summaries, &selection)?;
         }
         Format::Ndjson => {
             for summary in each {

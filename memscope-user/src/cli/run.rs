@@ -6,9 +6,11 @@ use clap::Parser as _;
 
 use super::arguments::{Arguments, Command, SacrificeArguments};
 use super::{attach, console, lifecycle, os, print, show, trace};
+use crate::collection::budget;
 use crate::collection::error::CollectionError;
 use crate::compare::saved::SavedError;
 use crate::database::error::DatabaseError;
+use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::export::file::FileError;
 use crate::host::calibration::CalibrationError;
@@ -129,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let verbose = arguments.verbose > 0;
     // These look at what each user may look at, and say what the rest would need.
     match &arguments.command {
-        Command::Doctor(doctor) => return super::doctor::run(doctor),
+        Command::Doctor(doctor) => return super::doctor::run(doctor, verbose),
         Command::Console(console) => return console::run(console),
         Command::Os(os) => return os::run(os),
         // Saved reports are read by anybody.
@@ -141,6 +143,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     Privileges::of_this_process()
         .and_then(Privileges::require)
         .map_err(CollectionError::from)?;
+    let _ = budget::take_probes_out(&Roots::from_environment());
     match &arguments.command {
         Command::Attach(attach) => attach::run(attach, verbose),
         Command::Detach(detach) => lifecycle::detach(detach),
@@ -161,7 +164,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
         Command::Suppress(suppress) => super::suppress::run(suppress),
         Command::Trace(trace) => trace::run(trace, verbose),
         Command::Gc(gc) => lifecycle::gc(gc),
-        Command::Doctor(doctor) => super::doctor::run(doctor),
+        Command::Doctor(doctor) => super::doctor::run(doctor, verbose),
         Command::Console(console) => console::run(console),
         Command::Os(os) => os::run(os),
         Command::Floor(floor) => super::floor::run(floor),

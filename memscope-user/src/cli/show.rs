@@ -13,7 +13,7 @@ use super::run::{CommandError, complain};
 use super::select;
 use crate::collection::cost::{self, Cost};
 use crate::collection::error::CollectionError;
-use crate::collection::{region_owner, status};
+use crate::collection::{region_owner, stack_shares, status};
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
@@ -24,7 +24,12 @@ use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
 use crate::report::Escaped;
 use crate::report::model::CollectionState;
+use crate::report::stack_shares::StackShares;
 use crate::target::identity::TargetId;
+
+/// Names of the formats.
+const STATS: &str = "memscope.stats/v1";
+const LIST: &str = "memscope.list/v1";
 
 /// One database, counted.
 #[derive(Debug, Serialize)]
@@ -49,6 +54,7 @@ struct Stats {
     sites: Used,
     /// Sites by why their stacks end.
     stack_ends: BTreeMap<&'static str, u64>,
+    stacks: StackShares,
     events: BTreeMap<&'static str, u64>,
     anomalies: BTreeMap<&'static str, u64>,
     losses: BTreeMap<&'static str, u64>,
@@ -164,6 +170,7 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
             capacity: SITE_CAPACITY,
         },
         stack_ends,
+        stacks: stack_shares::of(session, &sites),
         events: tally.nonzero(Weight::Event),
         anomalies: tally.nonzero(Weight::Anomaly),
         losses: tally.nonzero(Weight::Loss),
@@ -209,9 +216,7 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
         "  sites          {} of {} at most",
         stats.sites.used, stats.sites.capacity
     )?;
-    for (end, count) in &stats.stack_ends {
-        writeln!(out, "    {count:>12} stacks end: {end}")?;
-    }
+    stats.stacks.write(out)?;
     let text = |key: &str| {
         Counter::ALL
             .iter()
@@ -283,7 +288,7 @@ pub fn stats(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     match arguments.format {
         Format::Text if all.is_empty() => writeln!(out, "MemScope database does not exist")?,
         Format::Text => all.iter().try_for_each(|stats| write_text(stats, &mut out))?,
-        Format::Json => write_document(&mut out, "memscope.stats/v1", &all)?,
+        Format::Json => write_document(&mut out, STATS, &all)?,
         Format::Ndjson => write_lines(&mut out, &all)?,
     }
     out.flush()?;
@@ -388,7 +393,7 @@ pub fn list(arguments: &ListArguments) -> Result<ExitCode, CommandError> {
                 )?;
             }
         }
-        Format::Json => write_document(&mut out, "memscope.list/v1", &all)?,
+        Format::Json => write_document(&mut out, LIST, &all)?,
         Format::Ndjson => write_lines(&mut out, &all)?,
     }
     out.flush()?;
@@ -412,4 +417,82 @@ fn write_lines<T: Serialize>(out: &mut dyn Write, databases: &[T]) -> io::Result
         writeln!(out)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use memscope_ebpf::site::StackEnd;
+
+    use super::*;
+    use crate::report::schemas::check;
+
+    fn cost() -> Option<CostPart> {
+        Some(CostPart {
+            events_per_s: 12,
+            percent_of_one_cpu: None,
+        })
+    }
+
+    #[test]
+    fn json_is_what_the_schemas_say() {
+        let listed = |state: &str, cost| Listed {
+            pid: 1,
+            start_time: 2,
+            comm: "x".to_owned(),
+            state: state.to_owned(),
+            seconds: 3,
+            blocks: 4,
+            bytes: 5,
+            cost,
+        };
+        let live = || Live {
+            blocks: 1,
+            bytes: 2,
+            capacity: 3,
+        };
+        let stacks = || {
+            let mut shares = StackShares::default();
+            shares.add(9, StackEnd::Outermost, true, String::new);
+            shares.add(1, StackEnd::NotCode, false, || "/x".to_owned());
+            shares
+        };
+        let stats = |regions| Stats {
+            pid: 1,
+            start_time: 2,
+            comm: "x".to_owned(),
+            exe: "/x".to_owned(),
+            state: "stopped",
+            since_unix_s: None,
+            seconds: 3,
+            followed: None,
+            functions: 4,
+            cost: cost(),
+            live: live(),
+            regions,
+            mappings: Mappings {
+                generation: 1,
+                seen_s_ago: 2,
+            },
+            sites: Used { used: 1, capacity: 2 },
+            stack_ends: BTreeMap::from([("outermost frame", 1)]),
+            stacks: stacks(),
+            events: BTreeMap::from([("allocated", 1)]),
+            anomalies: BTreeMap::new(),
+            losses: BTreeMap::new(),
+        };
+        let mut out = Vec::new();
+        write_document(
+            &mut out,
+            LIST,
+            &[listed("collecting", cost()), listed("unreadable", None)],
+        )
+        .unwrap();
+        check::document(&serde_json::from_slice(&out).unwrap());
+        let mut out = Vec::new();
+        write_document(&mut out, STATS, &[stats(None), stats(Some(live()))]).unwrap();
+        check::document(&serde_json::from_slice(&out).unwrap());
+        let mut out = Vec::new();
+        write_lines(&mut out, &[stats(None)]).unwrap();
+        check::lines(STATS, &String::from_utf8(out).unwrap());
+    }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::arguments::TargetArguments;
 use super::run::CommandError;
 use super::select;
+use super::verdict_arguments::site_id;
 use crate::collection::reading::read_sites;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -38,15 +39,6 @@ pub struct SuppressArguments {
     /// Show the rule, and write nothing
     #[arg(long)]
     pub dry_run: bool,
-}
-
-fn site_id(text: &str) -> Result<SiteId, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
-    let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = u64::from_str_radix(digits, 16).ok().filter(|_| plain);
-    number
-        .map(SiteId)
-        .ok_or_else(|| "a site id is a number in hex, as reports print it: 0x01234567c12029d8".to_owned())
 }
 
 /// Runs `suppress`.
@@ -159,14 +151,5 @@ mod tests {
         std::fs::write(&path, "# mine\nleak:b").unwrap();
         assert!(append(&path, "leak:a", "leak:a\n").unwrap());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "# mine\nleak:b\nleak:a\n");
-    }
-
-    #[test]
-    fn a_site_id_is_hex() {
-        assert_eq!(site_id("0x01234567c12029d8"), Ok(SiteId(0x0123_4567_c120_29d8)));
-        assert_eq!(site_id("c12029d8"), Ok(SiteId(0xc120_29d8)));
-        for bad in ["", "0x", "xyz", "+1", "0x+1", "11112222333344445"] {
-            assert!(site_id(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -6,10 +6,9 @@ use clap::Args;
 
 use super::run::CommandError;
 use crate::database::session::Session;
-use crate::report::sites::SitesReport;
-use crate::suppress::apply::{Applied, apply};
 use crate::suppress::builtin::rules_of;
 use crate::suppress::files;
+use crate::suppress::rules::Rule;
 use crate::target::process::Target;
 
 /// `--suppressions`.
@@ -22,12 +21,12 @@ pub struct SuppressionArguments {
 }
 
 impl SuppressionArguments {
-    /// Applies the rules to a session's report. Rules of the target's own that could not be read are a line among the report's
-    /// notes: to accuse too much is not to hide anything.
+    /// The rules that hold for a session, and a line for the reader when the target's own could not be read: to accuse too
+    /// much is not to hide anything.
     ///
     /// # Errors
     /// A file of rules cannot be read, or has a line that is no rule.
-    pub fn apply(&self, session: &Session, report: &mut SitesReport) -> Result<Applied, CommandError> {
+    pub fn rules(&self, session: &Session) -> Result<(Vec<Rule>, Option<String>), CommandError> {
         let mut rules = files::load(&self.suppressions)?;
         let target = Target {
             id: session.file.target,
@@ -35,9 +34,9 @@ impl SuppressionArguments {
         if target.is_alive() {
             match rules_of(&target) {
                 Ok(own) => rules.extend(own),
-                Err(note) => report.notes.push(note),
+                Err(note) => return Ok((rules, Some(note))),
             }
         }
-        Ok(apply(&rules, report, super::export::present_modules(session)))
+        Ok((rules, None))
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::arguments::{Format, TargetArguments};
+use super::suppressions::SuppressionArguments;
 use crate::age::Age;
 use crate::report::model::SiteId;
 
@@ -40,6 +41,9 @@ pub struct ReportArguments {
     /// Which blocks
     #[command(flatten)]
     pub span: SpanArguments,
+    /// Which sites are let be
+    #[command(flatten)]
+    pub suppressions: SuppressionArguments,
     /// Put sites together
     #[arg(long, value_enum, default_value_t)]
     pub by: By,
@@ -112,9 +116,15 @@ pub struct CheckArguments {
     /// Which blocks
     #[command(flatten)]
     pub span: SpanArguments,
+    /// Which sites are let be
+    #[command(flatten)]
+    pub suppressions: SuppressionArguments,
     /// Print nothing when clean
     #[arg(short, long)]
     pub quiet: bool,
+    /// Rendering
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 /// `mark`.
@@ -127,7 +137,10 @@ pub struct MarkArguments {
 }
 
 /// A site id as reports print it: hex, with or without `0x`.
-fn site_id(text: &str) -> Result<SiteId, String> {
+///
+/// # Errors
+/// It is none.
+pub fn site_id(text: &str) -> Result<SiteId, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     // `from_str_radix` alone would take a sign.
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {

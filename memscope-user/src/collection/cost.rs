@@ -81,11 +81,36 @@ pub fn now(sessions: &[&Session], calibration: Option<&Calibration>) -> Result<V
         .collect()
 }
 
+/// What collection has cost its target on average, over so many seconds since it began; `None` for none.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn since_start(
+    session: &Session,
+    seconds: u64,
+    calibration: Option<&Calibration>,
+) -> Result<Option<Cost>, DatabaseError> {
+    if seconds == 0 {
+        return Ok(None);
+    }
+    let count = Count::of(&session.tally()?);
+    let ns = match calibration {
+        Some(calibration) => {
+            let hits = 2.0 * count.returned as f64 + count.freed as f64;
+            Some(calibration.cost_ns(hits, mean_frames(session)?))
+        }
+        None => None,
+    };
+    Ok(Some(Cost {
+        events_per_s: (count.returned + count.freed) as f64 / seconds as f64,
+        percent: ns.map(|ns| ns / seconds as f64 / 1e7),
+    }))
+}
+
 /// Frames of a stack on average, each site as often as it allocated.
 fn mean_frames(session: &Session) -> Result<f64, DatabaseError> {
-    let sites = session.sites()?;
-    let (frames, blocks) = sites.iter().fold((0u64, 0u64), |(frames, blocks), (_, site)| {
-        let record = site.record;
+    let records = session.site_records()?;
+    let (frames, blocks) = records.iter().fold((0u64, 0u64), |(frames, blocks), record| {
         (
             frames + u64::from(record.frames) * record.allocated,
             blocks + record.allocated,

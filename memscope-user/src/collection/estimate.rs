@@ -1,38 +1,69 @@
 //! What sampled blocks stand for: each for as many as its probability of being sampled says (Horvitz and Thompson, 1952).
 
-use memscope_ebpf::live::{BlockKind, LiveBlock};
+use memscope_ebpf::live::{BlockFields, BlockKind, LiveBlock};
 use memscope_ebpf::sample::sampled_size;
 
 use crate::database::error::DatabaseError;
 use crate::database::session::Session;
 use crate::report::model::Estimate;
+use crate::report::sites::{Amount, Sampled, Sampling};
 
 /// The estimate of a session's blocks; `None` when it records every block.
 ///
 /// # Errors
 /// Its maps cannot be read.
 pub fn of(session: &Session, blocks: impl Iterator<Item = LiveBlock>) -> Result<Option<Estimate>, DatabaseError> {
-    let mean = session.control()?.sample_bytes;
-    if mean == 0 {
+    let Some(odds) = Odds::of(session)? else {
         return Ok(None);
-    }
-    // Blocks from before the budget brought sampling on were recorded for sure.
-    let exact_until_ms = match session.file.limits.sample_bytes {
-        Some(_) => 0,
-        None => session.state()?.over_budget_at_ns / 1_000_000,
     };
     let mut sum = Sum::default();
     for block in blocks {
-        let fields = block.unpack();
+        sum.add(&odds, &block.unpack());
+    }
+    Ok(Some(sum.estimate(odds.sampling.sample_bytes)))
+}
+
+/// With which probability a session records a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Odds {
+    /// How it samples.
+    pub(super) sampling: Sampling,
+    exact_until_ms: u64,
+}
+
+impl Odds {
+    /// Of a session; `None` when it records every block.
+    ///
+    /// # Errors
+    /// Its maps cannot be read.
+    pub(super) fn of(session: &Session) -> Result<Option<Self>, DatabaseError> {
+        let sample_bytes = session.control()?.sample_bytes;
+        if sample_bytes == 0 {
+            return Ok(None);
+        }
+        let from_the_start = session.file.limits.sample_bytes.is_some();
+        // Blocks from before the budget brought sampling on were recorded for sure.
+        let exact_until_ms = match from_the_start {
+            true => 0,
+            false => session.state()?.over_budget_at_ns / 1_000_000,
+        };
+        Ok(Some(Self {
+            sampling: Sampling {
+                sample_bytes,
+                from_the_start,
+            },
+            exact_until_ms,
+        }))
+    }
+
+    fn of_block(&self, fields: &BlockFields) -> f64 {
         // Regions are never sampled.
-        let probability = if fields.kind == BlockKind::Region || fields.born_ms < exact_until_ms {
+        if fields.kind == BlockKind::Region || fields.born_ms < self.exact_until_ms {
             1.0
         } else {
-            probability(fields.size, mean)
-        };
-        sum.add(fields.size, probability);
+            probability(fields.size, self.sampling.sample_bytes)
+        }
     }
-    Ok(Some(sum.estimate(mean)))
 }
 
 /// The probability with which a block of this size is recorded. Exact for small sizes too, where 1 − e^(−x) would cancel.
@@ -40,15 +71,21 @@ fn probability(size: u64, mean: u64) -> f64 {
     -(-(sampled_size(size) as f64) / mean as f64).exp_m1()
 }
 
+/// Blocks added up, each as often as it stands for one.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sum {
+pub(super) struct Sum {
     blocks: f64,
     bytes: f64,
     variance: f64,
 }
 
 impl Sum {
-    fn add(&mut self, size: u64, probability: f64) {
+    /// Adds a recorded block.
+    pub(super) fn add(&mut self, odds: &Odds, fields: &BlockFields) {
+        self.add_with(fields.size, odds.of_block(fields));
+    }
+
+    fn add_with(&mut self, size: u64, probability: f64) {
         let size = size as f64;
         self.blocks += 1.0 / probability;
         self.bytes += size / probability;
@@ -62,6 +99,18 @@ impl Sum {
             blocks: self.blocks,
             bytes: self.bytes,
             bytes_error: 1.96 * self.variance.sqrt(),
+        }
+    }
+
+    /// The same of a site of which so much was recorded.
+    pub(super) fn sampled(self, recorded: Amount) -> Sampled {
+        Sampled {
+            recorded,
+            estimated: Amount {
+                blocks: self.blocks.round() as u64,
+                bytes: self.bytes.round() as u64,
+            },
+            bytes_error: (1.96 * self.variance.sqrt()).ceil() as u64,
         }
     }
 }
@@ -87,7 +136,7 @@ mod tests {
         let (mut sum, mut until) = (Sum::default(), draw());
         for size in (0..blocks).map(size) {
             if until <= size {
-                sum.add(size, probability(size, MEAN));
+                sum.add_with(size, probability(size, MEAN));
                 until = draw();
             } else {
                 until -= size;
@@ -119,7 +168,7 @@ mod tests {
     #[test]
     fn a_block_recorded_for_sure_adds_no_error() {
         let mut sum = Sum::default();
-        sum.add(100, 1.0);
+        sum.add_with(100, 1.0);
         let estimate = sum.estimate(MEAN);
         assert_eq!(
             (estimate.blocks, estimate.bytes, estimate.bytes_error),

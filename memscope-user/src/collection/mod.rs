@@ -1,5 +1,6 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
+pub mod budget;
 pub mod calls;
 pub mod code;
 pub mod cost;
@@ -8,10 +9,12 @@ pub mod estimate;
 pub mod follow;
 pub mod memory_use;
 mod naming;
+mod progress;
 pub mod reading;
 pub mod region_owner;
 pub mod settings;
 pub mod site_reading;
+pub mod stack_shares;
 pub mod status;
 pub mod steps;
 pub mod survey;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::StackEnd;
 
+use super::progress::Progress;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
@@ -24,6 +25,7 @@ pub(super) struct Naming<'a> {
     symbolizers: BTreeMap<u16, Symbolizer>,
     known: HashMap<SiteIndex, SiteId>,
     stacks: BTreeMap<SiteId, Stack>,
+    progress: Progress,
 }
 
 impl<'a> Naming<'a> {
@@ -39,6 +41,7 @@ impl<'a> Naming<'a> {
             symbolizers: BTreeMap::new(),
             known: HashMap::new(),
             stacks: BTreeMap::new(),
+            progress: Progress::new("naming call stacks", table.iter().count()),
         }
     }
 
@@ -75,6 +78,7 @@ impl<'a> Naming<'a> {
         };
         self.known.insert(index, id);
         self.stacks.insert(id, stack);
+        self.progress.step();
         id
     }
 

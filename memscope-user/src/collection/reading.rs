@@ -1,6 +1,7 @@
 //! From a session to the report's model: blocks selected and ordered, each site named once.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use memscope_ebpf::counter::Weight;
 use memscope_ebpf::live::EntryNumber;
@@ -14,7 +15,10 @@ use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::report::entries::Entries;
-use crate::report::model::{CollectionState, DatabaseReport};
+use crate::report::model::{CollectionState, DatabaseReport, SiteId};
+use crate::report::sites::Amount;
+use crate::suppress::apply::{Applied, apply_to};
+use crate::suppress::rules::Rule;
 
 /// Order of the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,14 @@ impl Choice {
 /// # Errors
 /// A map cannot be read.
 pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, CollectionError> {
+    read_but(session, choice, &[])
+}
+
+/// The same, leaving out the entries of sites that these rules let be.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<DatabaseReport, CollectionError> {
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
     let born_until = now_ms.checked_sub(choice.age.seconds().saturating_mul(1000));
@@ -74,18 +86,24 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
     });
     let total = blocks.len() as u64;
     let estimate = estimate::of(session, blocks.iter().map(|raw| raw.block))?;
+    let mut naming = Naming::new(session, &table);
+    let suppressed = let_be(session, &mut naming, &mut blocks, rules);
     sort(&mut blocks, choice.order);
     blocks.truncate(choice.limit.unwrap_or(usize::MAX));
     blocks.shrink_to_fit();
-
-    let mut naming = Naming::new(session, &table);
     let ids = naming.sites_of(&blocks);
+    let mut sites = naming.into_stacks();
+    if !suppressed.rules.is_empty() {
+        // All were named, so that rules could be applied.
+        let printed: BTreeSet<SiteId> = ids.iter().copied().collect();
+        sites.retain(|id, _| printed.contains(id));
+    }
     Ok(DatabaseReport {
         target: status::description(session),
         collection,
         age_s: choice.age.seconds(),
         entries: Entries::new(blocks, now_ms, ids),
-        sites: naming.into_stacks(),
+        sites,
         total,
         gaps: status::gaps(session, now_ms)?,
         losses: session.tally()?.nonzero(Weight::Loss),
@@ -94,7 +112,28 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
             .chain(estimate.map(|it| it.to_string()))
             .collect(),
         estimate,
+        suppressed,
     })
+}
+
+/// Takes the blocks of suppressed sites out.
+fn let_be(session: &Session, naming: &mut Naming<'_>, blocks: &mut Vec<RawEntry>, rules: &[Rule]) -> Applied {
+    if rules.is_empty() {
+        return Applied::default();
+    }
+    let ids = naming.sites_of(blocks);
+    let id_of = |raw: &RawEntry| ids.get(raw.block.site().0 as usize).copied().unwrap_or(SiteId(0));
+    let mut live: BTreeMap<SiteId, Amount> = BTreeMap::new();
+    for raw in &*blocks {
+        live.entry(id_of(raw)).or_default().add(1, raw.block.size());
+    }
+    let sites = live
+        .iter()
+        .filter_map(|(id, live)| Some((*id, naming.stack(*id)?, *live)));
+    let modules = session.file.generations.last();
+    let applied = apply_to(rules, sites, modules.map_or(&[], |generation| &generation.modules));
+    blocks.retain(|raw| !applied.hides(id_of(raw)));
+    applied
 }
 
 /// The moment as of which ages are told: now, or the target's end, since a dead target's blocks grow no older.

@@ -117,7 +117,7 @@ impl<'a> RegionOwners<'a> {
 
     fn is_in_allocator(&self, frame: RuntimeAddress) -> bool {
         let holds = |call: &PlannedCall| frame > call.entry && frame.0 - call.entry.0 <= call.length;
-        let of_blocks = |call: &PlannedCall| call.spec().is_some_and(|spec| !spec.kind.is_of_regions());
+        let of_blocks = |call: &PlannedCall| call.spec().is_some_and(|spec| spec.kind.is_of_blocks());
         self.session
             .file
             .calls

@@ -5,7 +5,7 @@ use crate::allocator::discovery::Wanted;
 use crate::allocator::spec::CustomSpec;
 use crate::database::session::Session;
 use crate::database::session_file::Limits;
-use crate::host::preflight::Accepted;
+use crate::host::preflight::{Accepted, Danger};
 
 /// What a database is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ impl Settings {
         Wanted {
             by_hand: &self.by_hand,
             regions: self.regions,
+            accept_exceptions: self.accepted.has(Danger::Exceptions),
         }
     }
 

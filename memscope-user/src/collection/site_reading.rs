@@ -5,18 +5,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use memscope_ebpf::counter::Weight;
-use memscope_ebpf::live::SiteIndex;
+use memscope_ebpf::live::{BlockFields, SiteIndex};
 
 use super::error::CollectionError;
+use super::estimate::{Odds, Sum};
 use super::naming::Naming;
 use super::reading::{moment_of, notes};
 use super::region_owner::{RegionOwners, all_blocks};
 use super::status;
 use crate::database::session::Session;
 use crate::database::session_file::Moment;
+use crate::database::sites::SiteTable;
 use crate::history::{Snapshot, Span, Totals};
 use crate::report::model::{CollectionState, SiteId};
-use crate::report::sites::{Amount, BIRTH_BINS, SiteFigures, SitesReport};
+use crate::report::sites::{Amount, BIRTH_BINS, Sampled, SiteFigures, SitesReport};
 
 /// Reads a session by site: every site that allocated anything, with what of it is alive.
 ///
@@ -43,34 +45,42 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
             .until
             .as_ref()
             .map_or(collected.end, |edge| edge.mark.at.monotonic_ms);
-    let mut alive = alive(session, collection.state, now_ms, &window, span)?;
-    let table = session.sites()?;
+    // The totals before the blocks, or what a busy target allocates meanwhile would pass for freed; the stacks after
+    // them, since a block's site is published before the block.
+    let totals = session.site_records()?;
+    let odds = Odds::of(session)?;
+    let births = BirthTimes { window: &window, odds };
+    let (mut alive, table) = alive(session, collection.state, now_ms, births, span)?;
     let mut naming = Naming::new(session, &table);
     let mut by_id: BTreeMap<SiteId, SiteFigures> = BTreeMap::new();
     let mut owners = RegionOwners::new(session, &table);
-    let known = table.iter().filter(|(index, _)| owners.is_told(*index));
-    let known: Vec<_> = known.map(|(index, site)| (index, Some(site.record))).collect();
-    for (index, record) in known {
+    let known: Vec<SiteIndex> = table
+        .iter()
+        .map(|(index, _)| index)
+        .filter(|index| owners.is_told(*index))
+        .collect();
+    for index in known {
         let alive = alive.remove(&index);
-        add(
-            &mut by_id,
-            &mut naming,
-            index,
-            now_ms,
-            alive.as_ref(),
-            record.map(totals_of),
-        );
+        let totals = totals.get(index.0 as usize).map(totals_of);
+        add(&mut by_id, &mut naming, index, now_ms, alive.as_ref(), totals);
     }
     for (index, alive) in alive {
         add(&mut by_id, &mut naming, index, now_ms, Some(&alive), None);
     }
     let mut sites: Vec<SiteFigures> = by_id.into_values().collect();
-    if !span.is_whole() {
-        for site in &mut sites {
-            keep_span(site, span);
+    for site in &mut sites {
+        if !span.is_whole() {
+            site.allocated = span.allocated(site.id, site.allocated);
         }
-        sites.retain(|site| site.allocated.blocks > 0 || site.live.blocks > 0);
+        if !span.is_whole() || collection.state != CollectionState::Replaced {
+            settle(site);
+        }
+        if odds.is_some() && site.sampled.is_none() {
+            site.sampled = Some(Sampled::default());
+        }
     }
+    // New since the totals were read, and freed again: nothing is known of them yet.
+    sites.retain(|site| site.allocated.blocks > 0 || site.live.blocks > 0);
     sites.sort_by_key(|site| (Reverse(site.live.bytes), site.id));
     let tally = session.tally()?;
     let mut events = tally.nonzero(Weight::Event);
@@ -87,6 +97,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
         gaps,
         events,
         losses: tally.nonzero(Weight::Loss),
+        sampling: odds.map(|odds| odds.sampling),
         notes: notes(session)?,
     })
 }
@@ -141,22 +152,21 @@ fn alive(
     session: &Session,
     state: CollectionState,
     now_ms: u64,
-    window: &Range<u64>,
+    births: BirthTimes<'_>,
     span: &Span,
-) -> Result<HashMap<SiteIndex, Alive>, CollectionError> {
+) -> Result<(HashMap<SiteIndex, Alive>, SiteTable), CollectionError> {
     let mut alive: HashMap<SiteIndex, Alive> = HashMap::new();
-    if state != CollectionState::Replaced {
-        for raw in all_blocks(session, now_ms)?.0 {
-            let fields = raw.block.unpack();
-            if span.takes(fields.number) {
-                alive
-                    .entry(fields.site)
-                    .or_default()
-                    .add(fields.size, fields.born_ms, window);
-            }
+    if state == CollectionState::Replaced {
+        return Ok((alive, session.sites()?));
+    }
+    let (blocks, table) = all_blocks(session, now_ms)?;
+    for raw in blocks {
+        let fields = raw.block.unpack();
+        if span.takes(fields.number) {
+            alive.entry(fields.site).or_default().add(&fields, births);
         }
     }
-    Ok(alive)
+    Ok((alive, table))
 }
 
 fn totals_of(record: &memscope_ebpf::site::SiteRecord) -> (Amount, Amount) {
@@ -187,13 +197,12 @@ fn add(
     }
 }
 
-/// Leaves of a site's totals what belongs to the span. Of the frees only those of blocks born in it count, and these are
-/// the blocks born in it that are not alive.
-fn keep_span(site: &mut SiteFigures, span: &Span) {
-    let allocated = span.allocated(site.id, site.allocated);
+/// What was allocated is alive or was freed. Of blocks born since the totals were read only those alive are known; in a
+/// span of marks only frees of blocks born in it count, and these are the blocks born in it that are not alive.
+fn settle(site: &mut SiteFigures) {
     site.allocated = Amount {
-        blocks: allocated.blocks.max(site.live.blocks),
-        bytes: allocated.bytes.max(site.live.bytes),
+        blocks: site.allocated.blocks.max(site.live.blocks),
+        bytes: site.allocated.bytes.max(site.live.bytes),
     };
     site.freed = Amount {
         blocks: site.allocated.blocks - site.live.blocks,
@@ -201,17 +210,30 @@ fn keep_span(site: &mut SiteFigures, span: &Span) {
     };
 }
 
+/// How blocks are sorted by birth, and what each stands for.
+#[derive(Clone, Copy)]
+struct BirthTimes<'a> {
+    window: &'a Range<u64>,
+    odds: Option<Odds>,
+}
+
 /// What of a site is alive, while it is being added up.
 #[derive(Default)]
 struct Alive {
     amount: Amount,
+    estimate: Option<Sum>,
     births: Vec<Amount>,
     first_ms: u64,
     last_ms: u64,
 }
 
 impl Alive {
-    fn add(&mut self, size: u64, born_ms: u64, window: &Range<u64>) {
+    fn add(&mut self, fields: &BlockFields, times: BirthTimes<'_>) {
+        let BlockFields { size, born_ms, .. } = *fields;
+        let window = times.window;
+        if let Some(odds) = &times.odds {
+            self.estimate.get_or_insert_default().add(odds, fields);
+        }
         if self.births.is_empty() {
             self.births = vec![Amount::default(); BIRTH_BINS];
             self.first_ms = born_ms;
@@ -229,6 +251,10 @@ impl Alive {
             return;
         }
         figures.live.add(self.amount.blocks, self.amount.bytes);
+        if let Some(estimate) = self.estimate {
+            let sampled = estimate.sampled(self.amount);
+            figures.sampled = Some(figures.sampled.map_or(sampled, |known| known.and(sampled)));
+        }
         for (sum, bin) in figures.births.iter_mut().zip(&self.births) {
             sum.add(bin.blocks, bin.bytes);
         }

@@ -124,8 +124,8 @@ pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
     if let Some(at) = stopped_by_budget(session)? {
         let ago = Moment::now().monotonic_ms.saturating_sub(at.monotonic_ms) / 1000;
         notes.push(format!(
-            "collection was stopped {ago} s ago: it cost more than its budget of {budget} % of one CPU; `memscope stop {pid}` \
-             takes the probes out, `memscope start {pid}` goes on"
+            "collection was stopped {ago} s ago: it cost more than its budget of {budget} % of one CPU; its probes \
+             are taken out by now, `memscope start {pid}` goes on"
         ));
     }
     let sample_bytes = session.control()?.sample_bytes;

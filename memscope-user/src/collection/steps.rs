@@ -216,11 +216,12 @@ fn limits(session: &Session) -> Result<Control, DatabaseError> {
     })
 }
 
-/// Stops collecting; the database stays.
+/// Stops collecting; the database stays. Gives the number of probe sites that still hold a breakpoint: another tracer's, or
+/// one that the kernel has been slow to take out.
 ///
 /// # Errors
 /// No database, or it does not run.
-pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
+pub fn stop(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
     let paths = roots.session(id);
     let _lock = store::lock_existing(&paths, id)?;
     let mut session = Session::open(roots, id)?;
@@ -230,8 +231,9 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         if let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none()) {
             run.to = Some(at);
             session.file.write(&paths.file())?;
-            take_probes_away(&paths, id, &session.file.calls)?;
-            return Ok(session.forget_open_calls()?);
+            let left = take_probes_away(&paths, id, &session.file.calls)?;
+            session.forget_open_calls()?;
+            return Ok(left);
         }
     }
     if control.collecting == 0 {
@@ -247,24 +249,30 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         collecting: 0,
         ..control
     })?;
-    take_probes_away(&paths, id, &session.file.calls)?;
-    Ok(session.forget_open_calls()?)
+    let left = take_probes_away(&paths, id, &session.file.calls)?;
+    session.forget_open_calls()?;
+    Ok(left)
 }
 
-/// Takes the probes away, and returns when they are gone from the target's text.
-fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<(), DatabaseError> {
+/// Takes the probes away, and returns when they are gone from the target's text; see [`restored::wait`].
+fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<usize, DatabaseError> {
     links::detach(paths)?;
-    if (Target { id }).is_alive() {
-        restored::wait(id.pid, calls);
-    }
-    Ok(())
+    Ok(wait_until_restored(id, calls))
 }
 
-/// Destroys a database in whatever state it is.
+fn wait_until_restored(id: TargetId, calls: &[PlannedCall]) -> usize {
+    if (Target { id }).is_alive() {
+        restored::wait(id.pid, calls)
+    } else {
+        0
+    }
+}
+
+/// Destroys a database in whatever state it is. Gives what [`stop`] gives.
 ///
 /// # Errors
 /// There is none, or something of it cannot be removed.
-pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
+pub fn destroy(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
     let paths = roots.session(id);
     if !paths.exist() {
         return Err(DatabaseError::Missing(id).into());
@@ -274,10 +282,7 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
         .map(|file| file.calls)
         .unwrap_or_default();
     store::remove(&paths)?;
-    if (Target { id }).is_alive() {
-        restored::wait(id.pid, &calls);
-    }
-    Ok(())
+    Ok(wait_until_restored(id, &calls))
 }
 
 /// Creates and starts as far as that is still to be done: idempotent.
@@ -303,7 +308,9 @@ pub fn attach(
                     destroy(roots, target.id)?;
                     created = create_unless_there(roots, target, &Settings::of(&session))?;
                 }
-                CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => stop(roots, target.id)?,
+                CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => {
+                    stop(roots, target.id)?;
+                }
                 CollectionState::Collecting => {
                     refresh(roots, target)?;
                 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::error::CollectionError;
 use crate::allocator::discovery::{Discovery, Wanted, discover_wanted};
+use crate::probe::exits::{self, SeenReturns};
 use crate::probe::plan::{PlannedCall, plan};
 use crate::target::elf::ElfError;
 use crate::target::loaded::{LoadError, LoadedImage, load_images};
@@ -36,8 +37,8 @@ pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionE
         Err(_) => Box::new(NoMemory),
     };
     let mut discovery = discover_wanted(&images, memory.as_ref(), wanted)?;
-    discovery.leave_uncalled_operators_out(&images);
-    let calls = plan(&discovery, &images);
+    let returns = returns(&mut discovery, &images, memory.as_ref(), wanted.accept_exceptions);
+    let calls = plan(&discovery, &images, &returns);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
     if !target.is_alive() {
         return Err(TargetError::Ended(pid).into());
@@ -47,6 +48,29 @@ pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionE
         calls,
         module_paths,
     })
+}
+
+/// How the returns of the functions found are seen. Where some are probed at their exits, what exceptions pass is watched,
+/// too.
+fn returns(
+    discovery: &mut Discovery,
+    images: &[LoadedImage],
+    memory: &dyn TargetMemory,
+    accept_exceptions: bool,
+) -> SeenReturns {
+    if accept_exceptions {
+        discovery.leave_uncalled_operators_out(images, |_| true);
+        return SeenReturns::in_accepted_danger(discovery, images);
+    }
+    let mut returns = exits::find(discovery, images, memory);
+    // One that is left out can take over from none.
+    while discovery.leave_uncalled_operators_out(images, |function| returns.in_danger(function)) {
+        returns = exits::find(discovery, images, memory);
+    }
+    if returns.any_by_exits() {
+        discovery.watch_exceptions(images);
+    }
+    returns
 }
 
 impl Survey {

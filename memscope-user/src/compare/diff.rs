@@ -113,8 +113,7 @@ pub fn diff(before: &SavedReport, after: &SavedReport) -> Diff {
                 } else {
                     &mut change.before
                 };
-                side.blocks += site.live.blocks;
-                side.bytes = side.bytes.saturating_add(site.live.bytes);
+                side.add(site.live.blocks, site.live.bytes);
             }
         }
     }
@@ -181,12 +180,11 @@ fn notes(before: &SavedReport, after: &SavedReport) -> Vec<String> {
     for report in [before, after] {
         for database in &report.databases {
             let pid = database.target.id.pid;
-            if database.left_out > 0 {
-                notes.push(format!(
-                    "{}: {} blocks of process {pid} are not in the report (--limit)",
-                    report.source, database.left_out
-                ));
-            }
+            notes.extend(
+                database
+                    .cautions()
+                    .map(|caution| format!("{}: {caution}", report.source)),
+            );
             for (reason, count) in &database.losses {
                 notes.push(format!(
                     "{}: process {pid} lost {count} events ({reason})",

@@ -93,8 +93,7 @@ pub fn merge(reports: &[SavedReport]) -> Merged {
                 }
                 site.databases += 1;
                 for sum in [&mut site.live, &mut merged.live] {
-                    sum.blocks = sum.blocks.saturating_add(found.live.blocks);
-                    sum.bytes = sum.bytes.saturating_add(found.live.bytes);
+                    sum.add(found.live.blocks, found.live.bytes);
                 }
                 if found.live.bytes > site.worst.live.bytes || site.databases == 1 {
                     site.worst = Worst {
@@ -115,12 +114,10 @@ pub fn merge(reports: &[SavedReport]) -> Merged {
                     report.host, database.target.id.pid
                 ));
             }
-            if database.left_out > 0 {
-                merged.notes.push(format!(
-                    "{}: {} blocks of process {} are not in its report (--limit)",
-                    report.host, database.left_out, database.target.id.pid
-                ));
-            }
+            let cautions = database.cautions();
+            merged
+                .notes
+                .extend(cautions.map(|caution| format!("{}: {caution}", report.host)));
         }
     }
     merged.sites = sites.into_values().collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::parse;
 use crate::report::model::{DatabaseReport, SiteId, Stack, TargetDescription};
-use crate::report::sites::Amount;
+use crate::report::sites::{Amount, SitesReport};
 
 /// One document: the databases that one run of memscope saw on one host.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub struct SavedReport {
     pub source: String,
     /// The host: the document's word, else what the file is named after.
     pub host: String,
+    /// It counts by site (`report`), not block by block (`print`).
+    pub by_site: bool,
     /// Its databases.
     pub databases: Vec<SavedDatabase>,
 }
@@ -31,6 +33,8 @@ pub struct SavedDatabase {
     pub age_s: u64,
     /// Blocks that were old enough and are not in it (`--limit`).
     pub left_out: u64,
+    /// Only some blocks were recorded: figures by site are estimates, block by block of those recorded.
+    pub sampled: bool,
     /// Losses by reason.
     pub losses: BTreeMap<String, u64>,
     /// Every site of which a block is in it.
@@ -93,7 +97,15 @@ pub fn read(path: &Path) -> Result<SavedReport, SavedError> {
     if file.metadata().map_err(failed)?.is_dir() {
         return Err(failed(io::ErrorKind::IsADirectory.into()));
     }
-    parse::report(path, BufReader::with_capacity(1 << 16, file))
+    parse(path, BufReader::with_capacity(1 << 16, file))
+}
+
+/// Reads the text of a saved report; `path` names it, and its host if the text does not.
+///
+/// # Errors
+/// [`SavedError::Malformed`] and [`SavedError::OtherSchema`].
+pub fn parse(path: &Path, text: impl io::Read) -> Result<SavedReport, SavedError> {
+    parse::report(path, text)
 }
 
 impl SavedDatabase {
@@ -115,13 +127,42 @@ impl SavedDatabase {
             seconds: report.collection.seconds,
             age_s: report.age_s,
             left_out: report.total - report.entries.len() as u64,
-            losses: report
-                .losses
-                .iter()
-                .map(|(key, count)| ((*key).to_owned(), *count))
-                .collect(),
+            sampled: report.estimate.is_some(),
+            losses: owned(&report.losses),
             sites,
         }
+    }
+
+    /// A database by site as it is now.
+    #[must_use]
+    pub fn of_sites(report: &SitesReport) -> Self {
+        let alive = report.sites.iter().filter(|site| site.live.blocks > 0);
+        let sites = alive.map(|site| {
+            let saved = SavedSite {
+                live: site.live,
+                ..SavedSite::of(site.stack.clone())
+            };
+            (site.id, saved)
+        });
+        Self {
+            target: report.target.clone(),
+            seconds: report.collection.seconds,
+            age_s: 0,
+            left_out: 0,
+            sampled: report.sampling.is_some(),
+            losses: owned(&report.losses),
+            sites: sites.collect(),
+        }
+    }
+
+    /// What stands against counting on it, besides losses.
+    pub(super) fn cautions(&self) -> impl Iterator<Item = String> + '_ {
+        let pid = self.target.id.pid;
+        let left_out = (self.left_out > 0).then(|| format!("{} blocks of process {pid} are not in it", self.left_out));
+        let sampled = self
+            .sampled
+            .then(|| format!("blocks of process {pid} are sampled: its figures are no exact ones"));
+        left_out.into_iter().chain(sampled)
     }
 
     /// What of all sites was alive.
@@ -133,6 +174,10 @@ impl SavedDatabase {
         }
         sum
     }
+}
+
+fn owned(losses: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    losses.iter().map(|(key, count)| ((*key).to_owned(), *count)).collect()
 }
 
 impl SavedSite {

@@ -7,6 +7,7 @@ use super::diff_text::Extent;
 use super::merge::merge;
 use super::saved::{SavedError, SavedReport};
 use super::{diff_json, diff_text, merge_render, parse};
+use crate::report::schemas::check;
 
 fn frame(function: &str, module: &str) -> String {
     format!(
@@ -116,7 +117,7 @@ SUMMARY: 1 new, 1 grown, 1 shrunk, 1 gone, 1 unchanged sites; +2097151 bytes (31
     );
     let document: serde_json::Value =
         serde_json::from_str(&shown(|out| diff_json::write(&compared, &before, &after, out))).unwrap();
-    assert_eq!(document["schema"], "memscope.diff/v1");
+    check::document(&document);
     assert_eq!(document["sites"][1]["change"], "grown");
     assert_eq!(document["sites"][1]["after"]["bytes"], 3 * MIB);
     assert_eq!(document["sites"][1]["function"], "grows");
@@ -167,6 +168,7 @@ fn hosts_are_counted_by_site_and_the_worst_is_named() {
     );
     let document: serde_json::Value =
         serde_json::from_str(&shown(|out| merge_render::write_json(&merged, out))).unwrap();
+    check::document(&document);
     assert_eq!(
         document["sites"][0]["host_names"],
         serde_json::json!(["web-1", "web-2"])
@@ -231,6 +233,7 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
         kind: memscope_ebpf::live::BlockKind::Heap,
     };
     let report = DatabaseReport {
+        suppressed: crate::suppress::apply::Applied::default(),
         target: by_site.target,
         collection: by_site.collection,
         age_s: 0,
@@ -255,4 +258,84 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
     let mut now = super::saved::SavedDatabase::of(&report);
     now.sites.retain(|_, site| site.live.blocks > 0);
     assert_eq!(read.databases, [now]);
+}
+
+/// What the fuzz target `saved_report` found: the numbers are anybody's.
+#[test]
+fn sizes_that_no_sum_can_hold_end_at_the_highest_number() {
+    let site = |id| {
+        format!(
+            r#"{{"site":"{id}","complete":true,"end":"outermost frame","frames":[],
+            "live":{{"blocks":18446744073709551615,"bytes":18446744073709551615}},"verdict":null}}"#
+        )
+    };
+    let text = format!(
+        r#"{{"schema":"memscope.report/v1","databases":[{{"target":{{"pid":1,"start_time":2,"comm":"a","exe":"/a",
+        "build_id":null}},"collection":{{"seconds":9}},"sites":[{},{}]}}]}}"#,
+        site("0x1"),
+        site("0x2")
+    );
+    let report = super::saved::parse(Path::new("a.json"), text.as_bytes()).expect("a report");
+    assert_eq!((report.live().blocks, report.live().bytes), (u64::MAX, u64::MAX));
+    let same = diff(&report, &report);
+    let mut out = Vec::new();
+    diff_json::write(&same, &report, &report, &mut out).expect("memory");
+    let merged = merge(&[report.clone(), report]);
+    merge_render::write_json(&merged, &mut out).expect("memory");
+}
+
+#[test]
+fn a_report_by_site_is_read_back_with_what_it_leaves_out_and_what_is_let_be() {
+    use crate::export::samples;
+    use crate::report::samples::summary_of;
+    use crate::report::sites::{Sampled, Sampling};
+    use crate::report::summary::{Selection, Summary};
+    use crate::report::summary_json;
+    use crate::suppress::{apply, rules};
+    let mut report = samples::gateway();
+    report.sampling = Some(Sampling {
+        sample_bytes: 64,
+        from_the_start: true,
+    });
+    for site in &mut report.sites {
+        site.sampled = Some(Sampled::default());
+    }
+    let keep = rules::parse("leak:^keep$", &rules::Origin::Target("gateway".to_owned())).unwrap();
+    let summary = |report: &crate::report::sites::SitesReport| Summary {
+        suppressed: apply::apply(&keep, report, &[]),
+        ..summary_of(report.clone())
+    };
+    let written = |top: Option<usize>| {
+        let selection = Selection {
+            top,
+            ..Selection::default()
+        };
+        let mut text = Vec::new();
+        summary_json::write_document(&mut text, "web-1", &[summary(&report)], &selection).unwrap();
+        parse::report(Path::new("r.json"), text.as_slice()).unwrap()
+    };
+    let mut read = written(None);
+    assert!(read.by_site && read.host == "web-1");
+    for site in read.databases[0].sites.values_mut() {
+        site.verdict = None;
+    }
+    assert_eq!(read.databases, [super::saved::SavedDatabase::of_sites(&report)]);
+    let top = written(Some(1));
+    let all: u64 = report.sites.iter().map(|site| site.live.blocks).sum();
+    let here = top.live().blocks;
+    assert_eq!(top.databases[0].left_out, all - here);
+    let notes = diff(&top, &top).notes;
+    assert!(notes.iter().any(|note| note.contains("are not in it")), "{notes:?}");
+    assert!(notes.iter().any(|note| note.contains("are sampled")), "{notes:?}");
+    let mut accused = summary(&report);
+    for judgement in &mut accused.judged.judgements {
+        judgement.verdict = crate::verdict::Verdict::Leaking;
+    }
+    let mut text = Vec::new();
+    summary_json::write_document(&mut text, "web-1", &[accused], &Selection::default()).unwrap();
+    let merged = merge(&[parse::report(Path::new("r.json"), text.as_slice()).unwrap()]);
+    for site in merged.sites {
+        let kept = [0x11, 0x14].contains(&site.id.0);
+        assert_eq!(site.leaking_on.is_empty(), kept, "{:#x}", site.id.0);
+    }
 }

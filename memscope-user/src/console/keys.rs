@@ -18,6 +18,7 @@ use crate::database::session_file::Limits;
 use crate::exit::ExitCode;
 use crate::host::preflight::Accepted;
 use crate::host::privilege::Privileges;
+use crate::probe::restored;
 use crate::report::clock::TimeOfDay;
 use crate::report::model::CollectionState;
 use crate::report::text::TextReport;
@@ -77,7 +78,7 @@ pub fn start(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
 pub fn stop(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     match steps::stop(roots, id) {
-        Ok(()) => tell(out, "Memory scope data collection stopped", ExitCode::Success),
+        Ok(left) => told_with_rest(id, left, out, "Memory scope data collection stopped"),
         Err(CollectionError::Database(DatabaseError::NotRunning(_))) => tell(
             out,
             "Memory scope data collection is not running: o starts it",
@@ -91,12 +92,21 @@ pub fn stop(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
 pub fn destroy(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     match steps::destroy(roots, id) {
-        Ok(()) => tell(
+        Ok(left) => told_with_rest(
+            id,
+            left,
             out,
             "Memory scope database destroyed, disabling data collection",
-            ExitCode::Success,
         ),
         Err(error) => without_database(error.into(), out),
+    }
+}
+
+fn told_with_rest(id: TargetId, left: usize, out: &mut dyn Write, text: &str) -> Told {
+    let code = tell(out, text, ExitCode::Success)?;
+    match restored::left_text(id.pid, left) {
+        Some(note) => tell(out, &note, code),
+        None => Ok(code),
     }
 }
 

@@ -30,6 +30,9 @@ const BPF_MAP_UPDATE_BATCH: u32 = 26;
 /// Flag of an update: only where there is no value.
 const BPF_NOEXIST: u64 = 1;
 
+/// Values that a batch read takes in at once.
+const BATCH_BYTES: usize = 128 << 10;
+
 /// Types that may be copied to and from a map as bytes.
 ///
 /// # Safety
@@ -216,7 +219,8 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     /// # Errors
     /// The kernel refused.
     pub fn for_each(&self, mut visit: impl FnMut(K, &V)) -> io::Result<()> {
-        let mut batch = 4096usize;
+        // Large enough for few calls, small enough for large values.
+        let mut batch = (BATCH_BYTES / size_of::<V>()).clamp(64, 4096);
         let (mut keys, mut values) = (vec![zeroed::<K>(); batch], vec![zeroed::<V>(); batch]);
         // The position is a bucket number (hash) or an index (array), four bytes either way.
         let (mut position, mut next) = (0u32, 0u32);

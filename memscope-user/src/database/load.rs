@@ -2,9 +2,10 @@
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use aya::maps::Map;
-use aya::programs::{RawTracePoint, UProbe};
+use aya::programs::{ProgramError, ProgramInfo, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::family::TASK_FIELDS;
 use memscope_ebpf::limits::{FAMILY_CAPACITY, FAMILY_EVENT_BYTES, map};
@@ -144,7 +145,7 @@ pub fn family(folder: &Path, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, Databas
 /// The object has no such map.
 pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<KernelMap<K, V>, DatabaseError> {
     let missing = || DatabaseError::Load(format!("the object has no array {name}"));
-    let Some(Map::Array(data)) = object.map(name) else {
+    let Some(Map::Array(data) | Map::PerCpuArray(data)) = object.map(name) else {
         return Err(missing());
     };
     let fd = data.fd().as_fd().try_clone_to_owned();
@@ -152,10 +153,12 @@ pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<K
 }
 
 /// The uprobe programs.
-const UPROBES: [&str; 5] = [
+const UPROBES: [&str; 7] = [
     "free_enter",
     "call_return",
     "call_enter",
+    "call_exit",
+    "exception_seen",
     "region_return",
     "region_enter",
 ];
@@ -188,30 +191,55 @@ pub fn raw_tracepoint<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Ra
     Ok(program)
 }
 
-/// Has the kernel verify every program, with maps of the smallest size, and keeps nothing.
+/// A program that the kernel has verified and loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Its name in the object.
+    pub program: &'static str,
+    /// Instructions that the verifier followed, over all paths; a program of which it must follow a million is refused.
+    /// `None` where the kernel does not say.
+    pub instructions: Option<u32>,
+    /// How long the load took, the JIT's part included.
+    pub time: Duration,
+}
+
+/// Has the kernel verify every program, with maps of the smallest size, and keeps nothing but what it took.
 ///
 /// # Errors
 /// The kernel refused one.
-pub fn every_program(paths: &SessionPaths) -> Result<(), DatabaseError> {
+pub fn every_program(paths: &SessionPaths) -> Result<Vec<Verified>, DatabaseError> {
     let mut object = object(paths, Capacities::LEAST, Diagnostics::Off)?;
+    let mut loaded = Vec::new();
     for name in UPROBES {
-        uprobe(&mut object, name)?;
+        let begun = Instant::now();
+        let info = uprobe(&mut object, name)?.info();
+        loaded.push(verified(name, begun, info));
     }
     for (name, _) in TRACEPOINTS.iter().chain(&FAMILY_TRACEPOINTS) {
-        raw_tracepoint(&mut object, name)?;
+        let begun = Instant::now();
+        let info = raw_tracepoint(&mut object, name)?.info();
+        loaded.push(verified(name, begun, info));
     }
-    Ok(())
+    Ok(loaded)
+}
+
+fn verified(program: &'static str, begun: Instant, info: Result<ProgramInfo, ProgramError>) -> Verified {
+    Verified {
+        program,
+        instructions: info.ok().and_then(|info| info.verified_instruction_count()),
+        time: begun.elapsed(),
+    }
 }
 
 fn program<'a, P>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut P, DatabaseError>
 where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
     object
         .program_mut(name)
         .ok_or_else(|| DatabaseError::Load(format!("the object has no program {name}")))?
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| DatabaseError::Load(with_causes(&error)))
+        .map_err(|error: ProgramError| DatabaseError::Load(with_causes(&error)))
 }
 
 /// An error with its causes on one line; the verifier's log can be long, so its end is kept: that is where it says why.

@@ -18,7 +18,7 @@ use super::live_set::{self, RawEntry, Selection};
 use super::paths::{Roots, SessionPaths};
 use super::regions;
 use super::session_file::SessionFile;
-use super::sites::SiteTable;
+use super::sites::{self, SiteTable};
 use super::tally::Tally;
 use crate::target::identity::TargetId;
 use crate::unwind::Refresh;
@@ -205,6 +205,14 @@ impl Session {
     pub fn sites(&self) -> Result<SiteTable, DatabaseError> {
         SiteTable::read(&self.records, &self.frames, self.state()?)
             .map_err(DatabaseError::map("read", map::SITE_RECORDS))
+    }
+
+    /// What every site has allocated and freed, by index, without its frames.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn site_records(&self) -> Result<Vec<SiteRecord>, DatabaseError> {
+        sites::read_records(&self.records, self.state()?).map_err(DatabaseError::map("read", map::SITE_RECORDS))
     }
 
     /// The generation of the mappings that walks use; 0: none was written yet.

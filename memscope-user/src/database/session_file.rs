@@ -146,6 +146,14 @@ impl SessionFile {
     /// It is missing, does not parse, or is another version's.
     pub fn read(path: &Path, id: TargetId) -> Result<Self, DatabaseError> {
         let text = std::fs::read(path).map_err(DatabaseError::file("read", path))?;
+        Self::parse(&text, path, id)
+    }
+
+    /// Checks the text of a session file; `path` is for the error.
+    ///
+    /// # Errors
+    /// It does not parse, or is another version's.
+    pub fn parse(text: &[u8], path: &Path, id: TargetId) -> Result<Self, DatabaseError> {
         #[derive(Deserialize)]
         struct Header {
             schema: String,
@@ -155,7 +163,7 @@ impl SessionFile {
             path: path.to_path_buf(),
             source,
         };
-        let header: Header = serde_json::from_slice(&text).map_err(broken)?;
+        let header: Header = serde_json::from_slice(text).map_err(broken)?;
         if header.schema != SCHEMA || header.version != env!("CARGO_PKG_VERSION") {
             return Err(DatabaseError::OtherVersion {
                 id,
@@ -163,10 +171,7 @@ impl SessionFile {
                 ours: env!("CARGO_PKG_VERSION"),
             });
         }
-        serde_json::from_slice(&text).map_err(|source| DatabaseError::SessionFile {
-            path: path.to_path_buf(),
-            source,
-        })
+        serde_json::from_slice(text).map_err(broken)
     }
 
     /// Writes it whole.

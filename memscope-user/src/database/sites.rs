@@ -36,6 +36,20 @@ impl RawSite<'_> {
     pub fn end(&self) -> StackEnd {
         StackEnd::from_number(self.record.end).unwrap_or(StackEnd::Unreadable)
     }
+
+    /// At least one frame was found by frame pointer, for want of an unwind table.
+    #[must_use]
+    pub const fn by_frame_pointer(&self) -> bool {
+        self.record.flags & 1 != 0
+    }
+}
+
+/// The records alone, by site index; those not in use have no hash. Frames are most of what reading sites costs.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn read_records(records: &KernelMap<u32, SiteRecord>, state: State) -> io::Result<Vec<SiteRecord>> {
+    records.read_array((state.sites_used + 1).min(u64::from(SITE_CAPACITY)) as u32)
 }
 
 impl SiteTable {
@@ -44,10 +58,9 @@ impl SiteTable {
     /// # Errors
     /// A map cannot be read.
     pub fn read(records: &KernelMap<u32, SiteRecord>, frames: &KernelMap<u32, u64>, state: State) -> io::Result<Self> {
-        let sites = (state.sites_used + 1).min(u64::from(SITE_CAPACITY)) as u32;
         let used = state.frames_used.min(u64::from(FRAME_CAPACITY)) as u32;
         Ok(Self {
-            records: records.read_array(sites)?,
+            records: read_records(records, state)?,
             frames: frames.read_array(used)?,
         })
     }
@@ -59,6 +72,13 @@ impl SiteTable {
         let from = record.frames_at as usize;
         let frames = self.frames.get(from..from + usize::from(record.frames))?;
         Some(RawSite { record, frames })
+    }
+
+    /// Blocks that were recorded without their stack.
+    #[must_use]
+    pub fn without_stack(&self) -> u64 {
+        let unknown = self.records.get(SiteIndex::UNKNOWN.0 as usize);
+        unknown.map_or(0, |record| record.allocated)
     }
 
     /// Every site in use.

@@ -2,15 +2,12 @@
 
 use crate::report::Escaped;
 use crate::report::model::{Frame, Stack};
+use crate::report::own_code::frame_name;
+use crate::report::sites::SitesReport;
 
-/// A frame: its function, else its module and offset as the text report has them.
+/// A frame's name, made safe for one line.
 pub(super) fn frame(frame: &Frame) -> String {
-    match (&frame.function, frame.module.as_str()) {
-        (Some(function), _) => Escaped(function).to_string(),
-        (None, "") => format!("[unknown] + {:#x}", frame.offset),
-        (None, module) if module.starts_with('[') => format!("{} + {:#x}", Escaped(module), frame.offset),
-        (None, module) => format!("[{}] + {:#x}", Escaped(module), frame.offset),
-    }
+    Escaped(&frame_name(frame)).to_string()
 }
 
 /// Why a stack has less than all its frames, as a frame of its own: what is missing must not look like the thread's start.
@@ -25,4 +22,13 @@ pub(super) fn outermost_first(stack: &Stack) -> impl Iterator<Item = String> + '
     let nothing = whole.then(|| "[no frames]".to_owned());
     let named = stack.frames.iter().rev().map(|each| frame(each));
     missing(stack).into_iter().chain(nothing).chain(named)
+}
+
+/// What to say of figures that are estimates; `None` where every block is recorded.
+pub fn estimated(report: &SitesReport) -> Option<String> {
+    let (sampling, error) = (report.sampling?, report.bytes_error()?);
+    Some(format!(
+        "estimated from one block in {} bytes allocated: ± {error} bytes (95 %)",
+        sampling.sample_bytes
+    ))
 }

@@ -3,8 +3,8 @@
 //! Each format is one file and pure: a [`SitesReport`] and the target's mappings in, bytes out, the same bytes for the
 //! same report. [`file`] and [`walk`] put bytes into the file system; nothing else here touches it.
 //!
-//! Absent on purpose: a differential pprof (`go tool pprof -diff_base` takes two of ours), and sampling corrections (every
-//! block is counted, so values are what they say).
+//! Absent on purpose: a differential pprof (`go tool pprof -diff_base` takes two of ours). Where blocks are sampled, the
+//! report that comes here holds estimates already ([`crate::report::unsample`]), and each format says so where it can.
 
 pub mod differential;
 pub mod file;
@@ -82,6 +82,12 @@ pub fn write(format: ProfileFormat, database: Exported<'_>, out: &mut dyn io::Wr
         #[cfg(not(feature = "flamegraph"))]
         ProfileFormat::Svg => Err(no_flame_graphs()),
     }
+}
+
+/// What a reader of one of these formats must know and may not find in it: that figures are estimates.
+#[must_use]
+pub fn caution(report: &SitesReport) -> Option<String> {
+    label::estimated(report)
 }
 
 /// What to say in a build without them.

@@ -97,6 +97,7 @@ pub(crate) fn report(sites: Vec<SiteFigures>) -> SitesReport {
         gaps: Vec::new(),
         events: BTreeMap::new(),
         losses: BTreeMap::new(),
+        sampling: None,
         notes: Vec::new(),
     }
 }

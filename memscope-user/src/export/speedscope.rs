@@ -100,7 +100,12 @@ pub fn write(report: &SitesReport, out: &mut dyn io::Write) -> io::Result<()> {
             Profile::new("live bytes", "bytes", samples.clone(), bytes),
             Profile::new("live blocks", "none", samples, blocks),
         ],
-        name: format!("{} (pid {})", Escaped(&report.target.comm), report.target.id.pid),
+        name: format!(
+            "{} (pid {}){}",
+            Escaped(&report.target.comm),
+            report.target.id.pid,
+            label::estimated(report).map_or_else(String::new, |how| format!(", {how}"))
+        ),
         active: 0,
         exporter: concat!("memscope ", env!("CARGO_PKG_VERSION")),
     };

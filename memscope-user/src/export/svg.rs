@@ -6,7 +6,7 @@ use inferno::flamegraph::color::{BasicPalette, Palette};
 use inferno::flamegraph::{Options, from_lines};
 
 use super::differential::Differential;
-use super::folded;
+use super::{folded, label};
 use crate::report::Escaped;
 use crate::report::sites::SitesReport;
 
@@ -27,12 +27,13 @@ impl Heading {
         Self {
             title: "Live memory by call stack".to_owned(),
             subtitle: format!(
-                "{} (pid {}): {} bytes in {} blocks, collected over {} s{}",
+                "{} (pid {}): {} bytes in {} blocks, collected over {} s{}{}",
                 Escaped(&target.comm),
                 target.id.pid,
                 live.bytes,
                 live.blocks,
                 report.collection.seconds,
+                label::estimated(report).map_or_else(String::new, |how| format!("; {how}")),
                 if report.losses.is_empty() {
                     ""
                 } else {

@@ -5,8 +5,9 @@ use super::folded::{self, fold};
 use super::samples::{gateway, malloc, modules, own, report, site, whole};
 use super::{Exported, ProfileFormat, prom, write};
 use crate::report::sites::SitesReport;
+use crate::report::summary::Summary;
 use crate::suppress;
-use crate::verdict::judge_database;
+use crate::verdict::judge_database_but;
 
 fn rendered(format: ProfileFormat, report: &SitesReport) -> String {
     let mut out = Vec::new();
@@ -30,12 +31,15 @@ fn metrics(reports: &[SitesReport]) -> String {
 fn metrics_with(reports: &[SitesReport], rules: &str) -> String {
     let rules = suppress::rules::parse(rules, &suppress::rules::Origin::Target(String::new())).unwrap();
     let mut out = Vec::new();
-    let judged = |report: &SitesReport| prom::Judged {
-        judged: judge_database(report, &()),
-        suppressed: suppress::apply::apply(&rules, report, &[]),
-        report: report.clone(),
+    let judged = |report: &SitesReport| {
+        let suppressed = suppress::apply::apply(&rules, report, &[]);
+        Summary {
+            judged: judge_database_but(report, &(), &|site| suppressed.hides(site)),
+            suppressed,
+            ..crate::report::samples::summary_of(report.clone())
+        }
     };
-    let databases: Vec<prom::Judged> = reports.iter().map(judged).collect();
+    let databases: Vec<Summary> = reports.iter().map(judged).collect();
     let host = prom::Host {
         databases: &databases,
         unreadable: 1,

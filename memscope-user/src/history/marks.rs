@@ -42,8 +42,13 @@ struct MarksFile {
 /// The marks of a session, oldest first; none when the file is not one of ours.
 #[must_use]
 pub fn list(paths: &SessionPaths) -> Vec<Mark> {
-    let read = std::fs::read(file(paths)).ok();
-    let parsed: Option<MarksFile> = read.and_then(|text| serde_json::from_slice(&text).ok());
+    std::fs::read(file(paths)).map_or_else(|_| Vec::new(), |text| parse(&text))
+}
+
+/// The marks in a file's text, oldest first; none when it is not one of ours.
+#[must_use]
+pub fn parse(text: &[u8]) -> Vec<Mark> {
+    let parsed: Option<MarksFile> = serde_json::from_slice(text).ok();
     parsed
         .filter(|file| file.schema == FORMAT)
         .map_or_else(Vec::new, |file| file.marks)

@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use memscope_ebpf::counter::Counter;
 use memscope_ebpf::limits::map;
 use memscope_ebpf::state::Control;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::collection::survey::survey;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::KernelMap;
 use crate::database::paths::Roots;
+use crate::database::tally::Tally;
 use crate::database::{folder, load};
 use crate::probe::attach;
 use crate::target::identity::Pid;
@@ -33,6 +35,16 @@ pub enum CalibrationError {
     /// The child runs on an allocator that we do not know.
     #[error("cannot measure what a probe costs here: memscope's own malloc cannot be probed")]
     NoAllocator,
+    /// The figure would be that of something else.
+    #[error(
+        "cannot measure what a probe costs here: of the pairs the child made, {allocated} allocations and {freed} frees were seen"
+    )]
+    Unseen {
+        /// Allocations the probes counted.
+        allocated: u64,
+        /// Frees.
+        freed: u64,
+    },
     /// As on any target.
     #[error(transparent)]
     Collection(Box<CollectionError>),
@@ -122,6 +134,7 @@ impl Calibration {
         let probes = probe(child.pid())?;
         let traced = least_pair(&mut child).map_err(child_failed)?;
         drop(child);
+        require_pairs(&probes)?;
         drop(probes);
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -129,6 +142,18 @@ impl Calibration {
             pair_ns: (traced - untraced).max(1.0),
         })
     }
+}
+
+/// That what was timed were pairs: as many allocations as frees met a probe.
+fn require_pairs(object: &aya::Ebpf) -> Result<(), CalibrationError> {
+    let counters = load::map_of(object, map::COUNTERS)?;
+    let tally = Tally::read(&counters).map_err(DatabaseError::map("read", map::COUNTERS))?;
+    let (allocated, freed) = (tally.get(Counter::Allocated), tally.get(Counter::Freed));
+    // A few blocks of the child's own stand between.
+    if allocated > 0 && freed > 0 && allocated.abs_diff(freed) <= 1 + allocated / 100 {
+        return Ok(());
+    }
+    Err(CalibrationError::Unseen { allocated, freed })
 }
 
 /// Frames of a stack where none has been seen yet.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::privilege::{NEEDED, Privileges};
+use crate::database::load::Verified;
 use crate::database::paths::Roots;
 use crate::database::{bpffs, folder, load, store};
 use crate::target::identity::{Pid, StartTime, TargetId};
@@ -40,15 +41,15 @@ impl fmt::Display for Check {
     }
 }
 
-/// Every check of this host, in the order in which they matter.
+/// Every check of this host, in the order in which they matter; `verbose`: with what each BPF program took.
 #[must_use]
-pub fn host() -> Vec<Check> {
+pub fn host(verbose: bool) -> Vec<Check> {
     let mut checks = vec![machine(), kernel(), btf(), uprobes()];
     checks.extend(capabilities());
     let roots = Roots::from_environment();
     checks.push(bpf_file_system(&roots.bpf));
     checks.push(run_folder(&roots.run));
-    checks.push(programs(&roots));
+    checks.extend(programs(&roots, verbose));
     checks
 }
 
@@ -151,7 +152,7 @@ fn run_folder(root: &Path) -> Check {
 }
 
 /// Loads every program, in a session of process 0, which no process can be.
-fn programs(roots: &Roots) -> Check {
+fn programs(roots: &Roots, verbose: bool) -> Vec<Check> {
     let paths = roots.session(TargetId {
         pid: Pid(0),
         start_time: StartTime(u64::from(std::process::id())),
@@ -160,8 +161,46 @@ fn programs(roots: &Roots) -> Check {
         .and_then(|()| folder::make_private(&paths.bpf))
         .and_then(|()| load::every_program(&paths));
     let removed = store::remove(&paths);
-    match outcome.and(removed) {
-        Ok(()) => check("BPF programs", true, "verified and loaded", ""),
-        Err(error) => check("BPF programs", false, error.to_string(), "see the items above"),
+    let loaded = match outcome.and_then(|loaded| removed.map(|()| loaded)) {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![check("BPF programs", false, error.to_string(), "see the items above")],
+    };
+    let all = format!("verified and loaded: {}", took(&loaded));
+    let mut checks = vec![check("BPF programs", true, all, "")];
+    if verbose {
+        checks.extend(
+            loaded
+                .iter()
+                .map(|one| check(format!("  {}", one.program), true, took(std::slice::from_ref(one)), "")),
+        );
+    }
+    checks
+}
+
+/// What the verifier and the JIT took for these programs.
+fn took(programs: &[Verified]) -> String {
+    let time: f64 = programs.iter().map(|one| one.time.as_secs_f64() * 1e3).sum();
+    let instructions: Option<u64> = programs.iter().map(|one| one.instructions.map(u64::from)).sum();
+    match instructions {
+        Some(instructions) => format!("{instructions} instructions followed, {time:.1} ms"),
+        None => format!("{time:.1} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn instructions_are_summed_and_left_out_where_one_is_not_known() {
+        let one = |instructions| Verified {
+            program: "free_enter",
+            instructions,
+            time: Duration::from_micros(1500),
+        };
+        assert_eq!(took(&[one(Some(40)), one(Some(2))]), "42 instructions followed, 3.0 ms");
+        assert_eq!(took(&[one(Some(40)), one(None)]), "3.0 ms");
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::{self, CalibrationError};
 use super::sacrifice::Sacrifice;
-use crate::allocator::discovery::throwing;
 use crate::collection::survey::Survey;
+use crate::probe::exits::Returns;
 use crate::probe::plan::Program;
 use crate::probe::site::SiteClass;
 use crate::target::process::Target;
@@ -23,7 +23,8 @@ pub enum Danger {
     Debugger,
     /// The target has no room for the kernel's page of probe instructions: it would hang at its first hit
     Memory,
-    /// The target calls an `operator new` that throws: an exception cannot pass a return probe, and would end the target
+    /// Functions that may throw get return probes, which are cheaper than probes on their exits and needed where these are not
+    /// known: an exception that passes one ends the target
     Exceptions,
 }
 
@@ -88,6 +89,7 @@ pub fn look(target: &Target, survey: &Survey) -> Vec<Finding> {
     findings.extend(exceptions(survey));
     findings.extend(memory(&status, &read("limits"), read("maps").lines().count()));
     findings.extend(single_stepped(survey));
+    findings.extend(exits(survey));
     findings.extend(mappings(target));
     findings.sort_by_key(|finding| finding.danger.is_none());
     findings
@@ -139,24 +141,20 @@ pub fn return_probe_survives_a_filter() -> Result<bool, CalibrationError> {
     Ok(alive)
 }
 
-/// Of libstdc++'s own operator nothing is probed: it calls malloc. An allocator's own is where its blocks are born.
+/// Of libstdc++'s own operator nothing is probed: it calls malloc. An allocator's own is where its blocks are born, and is
+/// probed at its exits, if these could all be found.
 fn exceptions(survey: &Survey) -> Option<Finding> {
-    let thrower = survey
-        .discovery
-        .functions()
-        .find(|function| throwing::throws(function))?;
-    let module = survey
-        .discovery
-        .looked_at
-        .get(thrower.module)
-        .map_or("", |looked| looked.path.as_str());
+    let (thrower, why) = survey.calls.iter().find_map(|call| match &call.returns {
+        Returns::InDanger(why) => Some((call, why)),
+        Returns::ByReturnProbe | Returns::ByExits(_) => None,
+    })?;
     Some(Finding {
         danger: Some(Danger::Exceptions),
         text: format!(
-            "the target calls {} of {}, which throws when memory runs out; an exception cannot pass a return probe, so a \
-             bad_alloc that the target would have caught would end it",
-            thrower.name,
-            crate::report::Escaped(module)
+            "{} of {} may throw, and an exception cannot pass a return probe: one that the target would have caught would end \
+             it ({why})",
+            crate::report::Escaped(&thrower.function),
+            crate::report::Escaped(&thrower.module)
         ),
     })
 }
@@ -232,6 +230,24 @@ fn single_stepped(survey: &Survey) -> Option<Finding> {
         danger: None,
         text: format!(
             "no cheap instruction to probe in {}: each of its calls costs some ten times the usual",
+            names.join(", ")
+        ),
+    })
+}
+
+/// What the exits of functions that may throw cost.
+fn exits(survey: &Survey) -> Option<Finding> {
+    let names: Vec<&str> = survey
+        .calls
+        .iter()
+        .filter(|call| !call.returns.exits().is_empty())
+        .map(|call| call.function.as_str())
+        .collect();
+    (!names.is_empty()).then(|| Finding {
+        danger: None,
+        text: format!(
+            "{} may throw, so their returns are seen by probes on each `ret`, which the kernel single-steps: each call that \
+             returns costs several times the usual (`--accept exceptions` takes return probes, which no exception can pass)",
             names.join(", ")
         ),
     })

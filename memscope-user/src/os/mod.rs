@@ -6,7 +6,7 @@
 
 pub mod answer;
 pub mod cache;
-mod call_stack;
+pub mod call_stack;
 mod cgroup;
 pub mod cpu;
 mod descriptor_queue;

@@ -15,6 +15,7 @@ use crate::database::error::DatabaseError;
 use crate::database::folder;
 use crate::database::load::{self, with_causes};
 use crate::database::paths::SessionPaths;
+use crate::target::address::FileOffset;
 
 /// Why a probe could not be attached.
 #[derive(Debug, Error)]
@@ -76,28 +77,48 @@ pub fn attach(object: &mut Ebpf, paths: &SessionPaths, thread: u32, probes: &[Pr
         })?;
     }
     for Probe { index, call, module } in probes {
-        for program in call.programs() {
-            let pin = pin_of(paths, *index, *program);
-            // A probe that is there stays: a refresh only adds.
+        for (program, offset) in places_of(call) {
+            let pin = pin_of(paths, *index, call, program, offset);
+            // A probe that is there stays: a refresh only adds. An exit may be there for another function that it serves.
             if pin.symlink_metadata().is_ok() {
                 continue;
             }
-            attach_probe(object, thread, call, *program, module, &pin)
-                .map_err(|error| AttachError::of_probe(call, &*error))?;
+            attach_probe(object, thread, call, (program, offset), module, &pin)
+                .map_err(|error| AttachError::of_probe(call, offset, &*error))?;
         }
     }
     Ok(())
 }
 
-fn pin_of(paths: &SessionPaths, index: CallIndex, program: Program) -> PathBuf {
-    paths.links().join(format!("{:03}-{}", index.0, program.name()))
+/// Every program of a call with each place where it sits.
+fn places_of(call: &PlannedCall) -> impl Iterator<Item = (Program, FileOffset)> {
+    call.programs().iter().flat_map(|program| {
+        let offsets = call.offsets_of(*program).into_iter();
+        offsets.map(move |offset| (*program, offset))
+    })
+}
+
+/// A name in the BPF file system has no dot. Functions that end in a jump to the same code share its exits, and one probe there serves them all.
+fn pin_of(paths: &SessionPaths, index: CallIndex, call: &PlannedCall, program: Program, offset: FileOffset) -> PathBuf {
+    let name = match (program, call.file) {
+        (Program::CallExit, Some(file)) => {
+            let (major, minor) = file.device;
+            format!("{}-{major:x}-{minor:x}-{:x}-{:x}", program.name(), file.inode, offset.0)
+        }
+        (Program::CallExit, None) => format!("{:03}-{}-{:x}", index.0, program.name(), offset.0),
+        _ => format!("{:03}-{}", index.0, program.name()),
+    };
+    paths.links().join(name)
 }
 
 /// Whether all programs of a probe are attached.
 #[must_use]
 pub fn is_attached(paths: &SessionPaths, probe: &Probe<'_>) -> bool {
-    let is_there = |program: &Program| pin_of(paths, probe.index, *program).symlink_metadata().is_ok();
-    probe.call.programs().iter().all(is_there)
+    places_of(probe.call).all(|(program, offset)| {
+        pin_of(paths, probe.index, probe.call, program, offset)
+            .symlink_metadata()
+            .is_ok()
+    })
 }
 
 /// Attaches programs that do nothing where those of the plan would sit, unpinned: they go with the object.
@@ -111,9 +132,9 @@ pub fn attach_empty(
     module_paths: &[PathBuf],
 ) -> Result<(), AttachError> {
     for (call, module) in calls.iter().zip(module_paths) {
-        for program in call.programs() {
-            let attached = attach_uprobe(object, thread, call, program.empty(), module);
-            attached.map_err(|error| AttachError::of_probe(call, &*error))?;
+        for (program, offset) in places_of(call) {
+            let attached = attach_uprobe(object, thread, call, (program.empty(), offset), module);
+            attached.map_err(|error| AttachError::of_probe(call, offset, &*error))?;
         }
     }
     Ok(())
@@ -124,8 +145,9 @@ pub fn attach_empty(
 /// # Errors
 /// The kernel refused one.
 pub fn attach_alone(object: &mut Ebpf, thread: u32, call: &PlannedCall, module: &Path) -> Result<(), AttachError> {
-    for program in call.programs() {
-        attach_uprobe(object, thread, call, *program, module).map_err(|error| AttachError::of_probe(call, &*error))?;
+    for (program, offset) in places_of(call) {
+        attach_uprobe(object, thread, call, (program, offset), module)
+            .map_err(|error| AttachError::of_probe(call, offset, &*error))?;
     }
     Ok(())
 }
@@ -144,11 +166,11 @@ fn attach_probe(
     object: &mut Ebpf,
     thread: u32,
     call: &PlannedCall,
-    program: Program,
+    (program, offset): (Program, FileOffset),
     module: &Path,
     pin: &Path,
 ) -> Result<(), Failure> {
-    let id = attach_uprobe(object, thread, call, program, module)?;
+    let id = attach_uprobe(object, thread, call, (program, offset), module)?;
     let link: FdLink = load::uprobe(object, program.name())?
         .take_link(id)?
         .try_into()
@@ -163,24 +185,24 @@ fn attach_uprobe(
     object: &mut Ebpf,
     thread: u32,
     call: &PlannedCall,
-    program: Program,
+    (program, offset): (Program, FileOffset),
     module: &Path,
 ) -> Result<UProbeLinkId, Failure> {
     let program = load::uprobe(object, program.name())?;
     let scope = UProbeScope::OneProcess(NonZeroU32::new(thread).ok_or("thread 0 cannot be traced")?);
     let point = UProbeAttachPoint {
-        location: UProbeAttachLocation::AbsoluteOffset(call.site_offset.0),
+        location: UProbeAttachLocation::AbsoluteOffset(offset.0),
         cookie: Some(call.cookie),
     };
     Ok(program.attach(point, module, scope)?)
 }
 
 impl AttachError {
-    fn of_probe(call: &PlannedCall, error: &dyn std::error::Error) -> Self {
+    fn of_probe(call: &PlannedCall, offset: FileOffset, error: &dyn std::error::Error) -> Self {
         Self::Probe {
             function: call.function.clone(),
             module: call.module.clone(),
-            site: call.site_offset.0,
+            site: offset.0,
             reason: with_causes(error),
         }
     }

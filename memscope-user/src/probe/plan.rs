@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use memscope_ebpf::call::{CallIndex, CallKind, CallSpec};
 use serde::{Deserialize, Serialize};
 
+use super::exits::{Returns, SeenReturns};
 use super::site::{Module, ProbeSite, SiteNeed, choose_site_in_module};
 use crate::allocator::discovery::{Discovery, FoundFunction};
 use crate::target::address::{BuildId, ElfAddress, FileOffset, RuntimeAddress};
@@ -41,6 +42,9 @@ pub struct PlannedCall {
     pub site_offset: FileOffset,
     /// The site.
     pub site: ProbeSite,
+    /// How its returns are seen.
+    #[serde(default)]
+    pub returns: Returns,
 }
 
 impl PlannedCall {
@@ -71,13 +75,24 @@ impl PlannedCall {
         CallSpec::from_cookie(self.cookie)
     }
 
-    /// The programs that its site runs. The return comes first: a call whose entry was seen then always has a return that
+    /// Where the program of one of its probes sits in the module's file.
+    #[must_use]
+    pub fn offsets_of(&self, program: Program) -> Vec<FileOffset> {
+        match program {
+            Program::CallExit => self.returns.exits().iter().map(|exit| exit.offset).collect(),
+            _ => vec![self.site_offset],
+        }
+    }
+
+    /// The programs that it runs. The return comes first: a call whose entry was seen then always has a return that
     /// will be.
     #[must_use]
     pub fn programs(&self) -> &'static [Program] {
         match self.spec().map(|spec| spec.kind) {
             Some(CallKind::Free) => &[Program::FreeEnter],
+            Some(CallKind::Exception) => &[Program::ExceptionSeen],
             Some(kind) if kind.is_of_regions() => &[Program::RegionReturn, Program::RegionEnter],
+            Some(_) if matches!(self.returns, Returns::ByExits(_)) => &[Program::CallExit, Program::CallEnter],
             Some(_) => &[Program::CallReturn, Program::CallEnter],
             None => &[],
         }
@@ -91,8 +106,12 @@ pub enum Program {
     FreeEnter,
     /// A call returns, by uretprobe.
     CallReturn,
+    /// A call returns: on each of its exits.
+    CallExit,
     /// A call begins.
     CallEnter,
+    /// An exception passes.
+    ExceptionSeen,
     /// mmap or one of its kin returns, by uretprobe.
     RegionReturn,
     /// mmap or one of its kin begins.
@@ -110,7 +129,9 @@ impl Program {
         match self {
             Self::FreeEnter => "free_enter",
             Self::CallReturn => "call_return",
+            Self::CallExit => "call_exit",
             Self::CallEnter => "call_enter",
+            Self::ExceptionSeen => "exception_seen",
             Self::RegionReturn => "region_return",
             Self::RegionEnter => "region_enter",
             Self::EmptyEnter => "empty_enter",
@@ -122,7 +143,12 @@ impl Program {
     #[must_use]
     pub const fn empty(self) -> Self {
         match self {
-            Self::FreeEnter | Self::CallEnter | Self::RegionEnter | Self::EmptyEnter => Self::EmptyEnter,
+            Self::FreeEnter
+            | Self::CallEnter
+            | Self::CallExit
+            | Self::ExceptionSeen
+            | Self::RegionEnter
+            | Self::EmptyEnter => Self::EmptyEnter,
             Self::CallReturn | Self::RegionReturn | Self::EmptyReturn => Self::EmptyReturn,
         }
     }
@@ -130,7 +156,7 @@ impl Program {
 
 /// Chooses a site for every function of a discovery.
 #[must_use]
-pub fn plan(discovery: &Discovery, images: &[LoadedImage]) -> Vec<PlannedCall> {
+pub fn plan(discovery: &Discovery, images: &[LoadedImage], returns: &SeenReturns) -> Vec<PlannedCall> {
     let mut surroundings: BTreeMap<usize, Surroundings> = BTreeMap::new();
     let mut calls = Vec::new();
     for allocator in &discovery.found {
@@ -150,6 +176,7 @@ pub fn plan(discovery: &Discovery, images: &[LoadedImage]) -> Vec<PlannedCall> {
                 &allocator.name.to_string(),
                 &looked.path,
                 loaded.mapping.file(),
+                returns.of(function),
             ));
         }
     }
@@ -190,6 +217,7 @@ fn plan_call(
     allocator: &str,
     module: &str,
     file: Option<FileKey>,
+    returns: Returns,
 ) -> PlannedCall {
     let length = if function.size == 0 {
         UNKNOWN_LENGTH
@@ -208,7 +236,11 @@ fn plan_call(
     };
     let site = choose_site_in_module(&code, function.address, SiteNeed::of(&function.call), surroundings);
     PlannedCall {
-        cookie: site.spec_at_site(function.call).to_cookie(),
+        cookie: CallSpec {
+            by_exits: matches!(returns, Returns::ByExits(_)),
+            ..site.spec_at_site(function.call)
+        }
+        .to_cookie(),
         function: function.name.clone(),
         allocator: allocator.to_owned(),
         module: module.to_owned(),
@@ -219,5 +251,6 @@ fn plan_call(
         length: function.size,
         site_offset: FileOffset(function.offset.0 + u64::from(site.offset)),
         site,
+        returns,
     }
 }

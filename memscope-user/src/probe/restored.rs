@@ -9,26 +9,85 @@ use crate::target::memory::{ProcessMemory, TargetMemory};
 
 /// The byte the kernel puts at a probe site (`UPROBE_SWBP_INSN`, arch/x86/include/asm/uprobes.h).
 const BREAKPOINT: u8 = 0xcc;
-/// How long the kernel is given. It takes some tens of milliseconds; a breakpoint that stays is another tracer's.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the kernel is given for the next one. It takes all probes of the machine out one after the other, whoever they
+/// belonged to, and each waits for several RCU grace periods: a tenth of a second on an idle machine, half a second on
+/// an overloaded one, and more where other tracers' probes come first. A breakpoint that stays is another tracer's.
+const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Returns when no breakpoint is left at these calls' sites, or the target has ended, or the patience has.
-pub fn wait(pid: Pid, calls: &[PlannedCall]) {
-    let Ok(memory) = ProcessMemory::open(pid) else { return };
-    let end = Instant::now() + PATIENCE;
-    let mut sites: Vec<RuntimeAddress> = calls.iter().map(site).collect();
-    while !sites.is_empty() && Instant::now() < end {
+/// Returns when no breakpoint is left at these calls' sites, or the target has ended, or none of them has gone for longer
+/// than the patience lasts: how many are left then.
+pub fn wait(pid: Pid, calls: &[PlannedCall]) -> usize {
+    let Ok(memory) = ProcessMemory::open(pid) else { return 0 };
+    wait_for(&memory, calls.iter().flat_map(sites_of).collect(), PATIENCE)
+}
+
+/// What a person is told of sites that are left; silence would mean that the target's text is what it was.
+#[must_use]
+pub fn left_text(pid: Pid, sites: usize) -> Option<String> {
+    (sites > 0).then(|| {
+        format!(
+            "note: breakpoints are left at {sites} probe sites of process {pid}: another tracer's, or the kernel is still \
+             taking them out"
+        )
+    })
+}
+
+fn wait_for(memory: &dyn TargetMemory, mut sites: Vec<RuntimeAddress>, patience: Duration) -> usize {
+    let mut end = Instant::now() + patience;
+    loop {
+        let before = sites.len();
         sites.retain(|site| {
             let mut byte = [0];
             memory.read_into(*site, &mut byte).is_ok() && byte == [BREAKPOINT]
         });
-        if !sites.is_empty() {
-            std::thread::sleep(LOOK);
+        if sites.len() < before {
+            end = Instant::now() + patience;
         }
+        if sites.is_empty() || Instant::now() >= end {
+            return sites.len();
+        }
+        std::thread::sleep(LOOK);
     }
 }
 
-fn site(call: &PlannedCall) -> RuntimeAddress {
-    RuntimeAddress(call.entry.0.wrapping_add(u64::from(call.site.offset)))
+fn sites_of(call: &PlannedCall) -> impl Iterator<Item = RuntimeAddress> {
+    let bias = call.entry.0.wrapping_sub(call.site.function.0);
+    let exits = call.returns.exits().iter().map(|exit| exit.address);
+    std::iter::once(call.site.address())
+        .chain(exits)
+        .map(move |address| RuntimeAddress(address.0.wrapping_add(bias)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// A site at each of 0..10; the kernel takes one out every 30 ms, as far as `last`.
+    struct Slow {
+        begun: Instant,
+        last: u64,
+    }
+
+    impl TargetMemory for Slow {
+        fn read_into(&self, address: RuntimeAddress, buffer: &mut [u8]) -> io::Result<()> {
+            let gone = (self.begun.elapsed().as_millis() as u64 / 30).min(self.last);
+            buffer.fill(if address.0 < gone { 0x55 } else { BREAKPOINT });
+            Ok(())
+        }
+    }
+
+    fn left(last: u64) -> usize {
+        let begun = Instant::now();
+        let sites = (0..10).map(RuntimeAddress).collect();
+        wait_for(&Slow { begun, last }, sites, Duration::from_millis(200))
+    }
+
+    #[test]
+    fn a_kernel_that_gets_on_is_waited_for_and_one_that_does_not_is_not() {
+        assert_eq!(left(10), 0);
+        assert_eq!(left(4), 6);
+    }
 }

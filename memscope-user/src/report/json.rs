@@ -1,4 +1,4 @@
-//! `memscope.entries/v1`: one JSON document for all databases printed ([`super::SCHEMA`] describes it).
+//! `memscope.entries/v1`: one JSON document for all databases printed (described in [`super::schemas`]).
 //!
 //! `{"schema":…,"databases":[{"target","collection","age_s","entries":[…],"sites":{…},"printed","total","losses","notes"}]}`
 //!
@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::json_parts::{
-    CollectionPart, EstimatePart, NAME, SitePart, TargetPart, before_gap, write_entry_members, write_site_id,
+    CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, write_entry_members,
+    write_site_id,
 };
 use super::model::{DatabaseReport, SiteId, Stack};
 use super::notes;
@@ -71,6 +72,10 @@ impl<'a> JsonReport<'a> {
         sink.json(&report.losses)?;
         sink.text(",\"notes\":");
         sink.json(&notes::lines(report))?;
+        if !report.suppressed.rules.is_empty() {
+            sink.text(",\"suppressions\":");
+            sink.json(&SuppressionPart::all(&report.suppressed))?;
+        }
         if let Some(estimate) = &report.estimate {
             sink.text(",\"estimate\":");
             sink.json(&EstimatePart::from(estimate))?;

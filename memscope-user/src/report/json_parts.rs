@@ -8,12 +8,11 @@ use serde::ser::{SerializeSeq as _, Serializer};
 
 use super::model::{Collection, DatabaseReport, Entry, Estimate, Frame, Gap, SiteId, Stack, TargetDescription};
 use super::sink::Sink;
+use crate::suppress::apply::{Applied, Hidden};
+use crate::suppress::rules::Rule;
 
 /// Name of the format, in the first key of every document.
 pub(super) const NAME: &str = "memscope.entries/v1";
-
-/// The JSON Schema of one `--format json` document (draft 2020-12).
-pub const SCHEMA: &str = include_str!("../../schemas/memscope.entries.v1.schema.json");
 
 /// The end of a stack that the database holds no record of.
 pub(super) const NOT_RECORDED: &str = "stack was not recorded";
@@ -94,6 +93,32 @@ impl From<&Estimate> for EstimatePart {
             bytes: estimate.bytes.round() as u64,
             bytes_error: estimate.bytes_error.ceil() as u64,
         }
+    }
+}
+
+/// A rule and what it hides.
+#[derive(Serialize)]
+pub(super) struct SuppressionPart<'a> {
+    pattern: &'a str,
+    origin: String,
+    line: usize,
+    sites: u64,
+    blocks: u64,
+    bytes: u64,
+}
+
+impl<'a> SuppressionPart<'a> {
+    /// Every rule that was applied, whether it hides anything or not.
+    pub(super) fn all(applied: &'a Applied) -> Vec<Self> {
+        let part = |(rule, hidden): &'a (Rule, Hidden)| Self {
+            pattern: &rule.pattern,
+            origin: rule.origin.to_string(),
+            line: rule.line,
+            sites: hidden.sites,
+            blocks: hidden.live.blocks,
+            bytes: hidden.live.bytes,
+        };
+        applied.rules.iter().map(part).collect()
     }
 }
 

@@ -13,12 +13,16 @@ pub mod ndjson;
 pub mod notes;
 pub mod own_code;
 pub mod quantity;
+pub mod schemas;
 mod sink;
 pub mod sites;
+pub mod stack_shares;
 pub mod summary;
 pub mod summary_json;
+mod summary_sites;
 pub mod summary_text;
 pub mod text;
+pub mod unsample;
 
 #[cfg(test)]
 mod json_tests;
@@ -32,7 +36,6 @@ mod text_tests;
 use std::io;
 
 pub use escape::Escaped;
-pub use json_parts::SCHEMA;
 
 /// The reader went away (`memscope print | head`): the program ends quietly and with success.
 #[must_use]

@@ -8,6 +8,7 @@ use memscope_ebpf::live::{BlockKind, EntryNumber};
 use memscope_ebpf::site::StackEnd;
 
 use super::entries::Entries;
+use crate::suppress::apply::Applied;
 use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
 use crate::target::identity::TargetId;
 
@@ -216,6 +217,8 @@ pub struct DatabaseReport {
     pub losses: BTreeMap<&'static str, u64>,
     /// What the blocks that are old enough stand for, when collection samples.
     pub estimate: Option<Estimate>,
+    /// Sites that are known and let be: their entries are in the total, and not among those to print.
+    pub suppressed: Applied,
     /// Further lines for the reader, without `note: ` before them. What losses, gaps and the collection's state have to
     /// say is not in here: [`super::notes::lines`] derives it.
     pub notes: Vec<String>,

@@ -5,14 +5,16 @@
 //! | `database` | `schema` (first), `kind`, `target`, `collection`, `age_s` | first line of each database |
 //! | `site` | `kind`, `pid`, `site`, `cookie`, `complete`, `end`, `frames` | once, before the first entry that names it |
 //! | `entry` | `kind`, `pid`, `entry`, `address`, `size`, `age_s`, `tid`, `site`, `block_kind`, `before_gap` (if so) | each |
-//! | `summary` | `kind`, `pid`, `printed`, `total`, `losses`, `notes` | last line of each database: without it the output was cut |
+//! | `summary` | `kind`, `pid`, `printed`, `total`, `losses`, `notes`, `suppressions` and `estimate` (if any) | last line of each database: without it the output was cut |
 //!
 //! The members mean what they mean in [`super::json`].
 
 use std::collections::HashSet;
 use std::io;
 
-use super::json_parts::{CollectionPart, EstimatePart, NAME, SitePart, TargetPart, before_gap, write_entry_members};
+use super::json_parts::{
+    CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, write_entry_members,
+};
 use super::model::{DatabaseReport, SiteId};
 use super::notes;
 use super::sink::Sink;
@@ -62,6 +64,10 @@ impl<'a> NdjsonReport<'a> {
         sink.json(&report.losses)?;
         sink.text(",\"notes\":");
         sink.json(&notes::lines(report))?;
+        if !report.suppressed.rules.is_empty() {
+            sink.text(",\"suppressions\":");
+            sink.json(&SuppressionPart::all(&report.suppressed))?;
+        }
         if let Some(estimate) = &report.estimate {
             sink.text(",\"estimate\":");
             sink.json(&EstimatePart::from(estimate))?;

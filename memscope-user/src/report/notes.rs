@@ -6,6 +6,7 @@ use memscope_ebpf::counter::Counter;
 
 use super::model::{CollectionState, DatabaseReport};
 use super::sites::SitesReport;
+use crate::suppress::apply::Applied;
 
 /// Every note of a report, in the order they are printed, without the `note: ` before them: what the entries shown may
 /// hide first, then losses, then the report's own [`DatabaseReport::notes`].
@@ -25,7 +26,29 @@ pub fn lines(report: &DatabaseReport) -> Vec<String> {
         }
     }
     lines.extend(of_losses(&report.losses));
+    lines.extend(of_suppressions(&report.suppressed));
     lines.extend(report.notes.iter().cloned());
+    lines
+}
+
+/// What rules keep from being printed, one line a rule; those that matched nothing in one line.
+fn of_suppressions(suppressed: &Applied) -> Vec<String> {
+    let mut lines: Vec<String> = suppressed
+        .used()
+        .map(|(rule, hidden)| {
+            format!(
+                "{} entries of {} sites, {} bytes, are suppressed by {} ({}:{})",
+                hidden.live.blocks, hidden.sites, hidden.live.bytes, rule.pattern, rule.origin, rule.line
+            )
+        })
+        .collect();
+    let unused: Vec<String> = suppressed
+        .unused()
+        .map(|(rule, _)| format!("{} ({}:{})", rule.pattern, rule.origin, rule.line))
+        .collect();
+    if !unused.is_empty() {
+        lines.push(format!("suppressions that matched nothing: {}", unused.join(", ")));
+    }
     lines
 }
 

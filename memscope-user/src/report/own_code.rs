@@ -68,13 +68,13 @@ fn is_own(frame: &Frame) -> bool {
             .is_some_and(|function| RUNTIME_FUNCTIONS.iter().any(|start| function.starts_with(start)))
 }
 
-/// A frame's function for a line or a group: its name, else `[module]+0xoffset`.
+/// A frame in a line, a group or another tool's file: its function, else module and offset as the text report has them.
 #[must_use]
 pub fn frame_name(frame: &Frame) -> String {
-    match &frame.function {
-        Some(function) => function.clone(),
-        None if frame.module.is_empty() => "[unknown]".to_owned(),
-        None => format!("[{}]+{:#x}", frame.module.trim_matches(['[', ']']), frame.offset),
+    match (&frame.function, frame.module.trim_matches(['[', ']'])) {
+        (Some(function), _) => function.clone(),
+        (None, "") => format!("[unknown] + {:#x}", frame.offset),
+        (None, module) => format!("[{module}] + {:#x}", frame.offset),
     }
 }
 

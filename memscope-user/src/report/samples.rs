@@ -9,10 +9,13 @@ use memscope_ebpf::site::StackEnd;
 use super::clock::TimeOfDay;
 use super::entries::Entries;
 use super::model::{
-    Collection, CollectionState, DatabaseReport, Entry, Frame, SiteId, SourceLine, Stack, TargetDescription,
+    Collection, CollectionState, DatabaseReport, Entry, Estimate, Frame, SiteId, SourceLine, Stack, TargetDescription,
 };
-use super::sites::SitesReport;
+use super::sites::{Amount, SitesReport};
+use super::summary::{Memory, Summary};
 use crate::database::live_set::RawEntry;
+use crate::suppress::apply::{Applied, apply_to};
+use crate::suppress::rules::{Origin, parse};
 use crate::target::address::{BuildId, FileOffset, RuntimeAddress};
 use crate::target::identity::{Pid, StartTime, TargetId};
 
@@ -109,6 +112,7 @@ pub fn empty(pid: u32, comm: &str) -> DatabaseReport {
         gaps: Vec::new(),
         losses: BTreeMap::new(),
         estimate: None,
+        suppressed: Applied::default(),
         notes: Vec::new(),
     }
 }
@@ -211,6 +215,26 @@ pub fn everything() -> DatabaseReport {
     report
 }
 
+/// Only some blocks are recorded, and one rule of two hides the site of one entry.
+pub fn sampled_and_suppressed() -> DatabaseReport {
+    let mut report = design_sample();
+    let rules = parse("leak:^flush$\nleak:fixed", &Origin::Target("gateway".to_owned())).unwrap();
+    let live = Amount { blocks: 2, bytes: 96 };
+    let hidden = site_stack("flush");
+    report.suppressed = apply_to(&rules, [(SiteId(0x77), &hidden, live)].into_iter(), &[]);
+    report.total += live.blocks;
+    report.estimate = Some(Estimate {
+        sample_bytes: 512,
+        blocks: 30.5,
+        bytes: 1500.25,
+        bytes_error: 700.0,
+    });
+    report
+        .notes
+        .extend(report.estimate.map(|estimate| estimate.to_string()));
+    report
+}
+
 /// A database by site, without any, that has collected for so many milliseconds.
 pub fn sites_report(window_ms: u64) -> SitesReport {
     let database = empty(1234, "gateway");
@@ -227,6 +251,7 @@ pub fn sites_report(window_ms: u64) -> SitesReport {
         gaps: Vec::new(),
         events: BTreeMap::new(),
         losses: BTreeMap::new(),
+        sampling: None,
         notes: Vec::new(),
     }
 }
@@ -243,4 +268,30 @@ pub fn site_stack(function: &str) -> Stack {
         frame(0x40_2000, "main", 0x44),
     ];
     stack(frames, StackEnd::Outermost)
+}
+
+/// A report judged, and nothing else known.
+pub fn summary_of(report: SitesReport) -> Summary {
+    Summary {
+        judged: crate::verdict::judge_database(&report, &()),
+        memory: Memory::default(),
+        previous: None,
+        allocators: BTreeMap::from([("glibc".to_owned(), 22)]),
+        span: None,
+        cost: None,
+        suppressed: Applied::default(),
+        report,
+    }
+}
+
+/// Demands that a text is the one kept beside this file; with `MEMSCOPE_BLESS` set it is kept from now on.
+pub fn golden(name: &str, shown: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/report")
+        .join(name);
+    if std::env::var_os("MEMSCOPE_BLESS").is_some() {
+        std::fs::write(&path, shown).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(kept == shown, "{name} holds\n{kept}\nand this is\n{shown}");
 }

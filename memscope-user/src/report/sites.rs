@@ -17,8 +17,9 @@ pub struct Amount {
 impl Amount {
     /// Adds blocks and bytes.
     pub fn add(&mut self, blocks: u64, bytes: u64) {
-        self.blocks += blocks;
-        self.bytes += bytes;
+        // Of a saved report they are anybody's numbers.
+        self.blocks = self.blocks.saturating_add(blocks);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 }
 
@@ -41,6 +42,30 @@ pub struct SiteFigures {
     pub oldest_ms: Option<u64>,
     /// Milliseconds since the youngest live block was born; `None` when none lives.
     pub youngest_ms: Option<u64>,
+    /// What its figures rest on when blocks are sampled; `None` when every block is recorded.
+    pub sampled: Option<Sampled>,
+}
+
+/// What of a site is alive, when only some blocks are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// As recorded.
+    pub recorded: Amount,
+    /// As estimated.
+    pub estimated: Amount,
+    /// The true number of bytes is within this distance of the estimate 95 times in 100.
+    pub bytes_error: u64,
+}
+
+impl Sampled {
+    /// Both together: variances add up.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.recorded.add(other.recorded.blocks, other.recorded.bytes);
+        self.estimated.add(other.estimated.blocks, other.estimated.bytes);
+        self.bytes_error = (self.bytes_error as f64).hypot(other.bytes_error as f64).ceil() as u64;
+        self
+    }
 }
 
 impl SiteFigures {
@@ -56,12 +81,22 @@ impl SiteFigures {
             births: vec![Amount::default(); BIRTH_BINS],
             oldest_ms: None,
             youngest_ms: None,
+            sampled: None,
         }
     }
 }
 
 /// Bins of a birth-time histogram.
 pub const BIRTH_BINS: usize = 32;
+
+/// How blocks are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Mean distance of two samples, bytes allocated.
+    pub sample_bytes: u64,
+    /// Since collection began; otherwise since it exceeded its budget, and earlier blocks were all recorded.
+    pub from_the_start: bool,
+}
 
 /// A database by site.
 #[derive(Clone, Debug)]
@@ -85,6 +120,9 @@ pub struct SitesReport {
     pub events: BTreeMap<&'static str, u64>,
     /// Losses by reason, only those that are not zero.
     pub losses: BTreeMap<&'static str, u64>,
+    /// How blocks are sampled; `None` when each is recorded. Figures are of what was recorded until
+    /// [`super::unsample::unsample`] puts estimates in their place.
+    pub sampling: Option<Sampling>,
     /// Further lines for the reader.
     pub notes: Vec<String>,
 }
@@ -99,9 +137,19 @@ impl SitesReport {
     /// All sites together.
     #[must_use]
     pub fn total_live(&self) -> Amount {
-        self.sites.iter().fold(Amount::default(), |sum, site| Amount {
-            blocks: sum.blocks + site.live.blocks,
-            bytes: sum.bytes + site.live.bytes,
+        self.sites.iter().fold(Amount::default(), |mut sum, site| {
+            sum.add(site.live.blocks, site.live.bytes);
+            sum
         })
+    }
+
+    /// How far the true number of live bytes may be from an estimated one (95 %); `None` when every block is recorded.
+    #[must_use]
+    pub fn bytes_error(&self) -> Option<u64> {
+        self.sampling?;
+        // Sites are sampled independently of each other: their variances add up.
+        let errors = self.sites.iter().filter_map(|site| site.sampled);
+        let squares: f64 = errors.map(|sampled| (sampled.bytes_error as f64).powi(2)).sum();
+        Some(squares.sqrt().ceil() as u64)
     }
 }

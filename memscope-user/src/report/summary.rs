@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use super::model::SiteId;
 use super::own_code::own_name;
 use super::sites::{Amount, SiteFigures, SitesReport};
+use crate::collection::cost::Cost;
+use crate::suppress::apply::Applied;
+use crate::suppress::rules::Rule;
 use crate::verdict::{JudgedDatabase, Judgement, Verdict};
 
 /// The process's memory beside what was tracked.
@@ -65,6 +68,10 @@ pub struct Summary {
     pub allocators: BTreeMap<String, usize>,
     /// Which blocks are meant, if not all.
     pub span: Option<String>,
+    /// What collection has cost the target since it began; `None` when that is not known.
+    pub cost: Option<Cost>,
+    /// Sites that are known and let be: never accused, and in every total.
+    pub suppressed: Applied,
 }
 
 /// Growth since the previous report.
@@ -95,9 +102,17 @@ pub struct Row<'a> {
     pub judgement: &'a Judgement,
     /// Since the previous report; `None` when it is not known.
     pub change: Option<Change>,
+    /// The rule that lets it be.
+    pub suppressed_by: Option<&'a Rule>,
 }
 
 impl Row<'_> {
+    /// It is accused.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.judgement.verdict == Verdict::Leaking && self.suppressed_by.is_none()
+    }
+
     /// Growth by survivors, bytes a minute.
     #[must_use]
     pub fn bytes_per_minute(&self) -> f64 {
@@ -157,6 +172,8 @@ pub struct Group {
     pub sites: u64,
     /// The first verdict of [`Verdict::ALL`] that one of them has.
     pub verdict: Verdict,
+    /// All of them are let be.
+    pub suppressed: bool,
     /// Allocated.
     pub allocated: Amount,
     /// Alive.
@@ -180,6 +197,7 @@ impl Summary {
                 figures,
                 judgement,
                 change: self.change(figures),
+                suppressed_by: self.suppressed.rule_of(figures.id),
             })
             .collect();
         rows.sort_by(|a, b| {
@@ -255,17 +273,24 @@ impl Summary {
                 name,
                 sites: 0,
                 verdict: row.judgement.verdict,
+                suppressed: row.suppressed_by.is_some(),
                 allocated: Amount::default(),
                 live: Amount::default(),
                 bytes_per_minute: 0.0,
             });
             group.sites += 1;
-            group.verdict = group.verdict.min(row.judgement.verdict);
+            // A verdict that is let be is none of the group's, unless all of it is.
+            group.verdict = match (group.suppressed, row.suppressed_by.is_some()) {
+                (true, false) => row.judgement.verdict,
+                (false, true) => group.verdict,
+                _ => group.verdict.min(row.judgement.verdict),
+            };
+            group.suppressed &= row.suppressed_by.is_some();
             group
                 .allocated
                 .add(row.figures.allocated.blocks, row.figures.allocated.bytes);
             group.live.add(row.figures.live.blocks, row.figures.live.bytes);
-            if row.judgement.verdict == Verdict::Leaking {
+            if row.is_suspect() {
                 group.bytes_per_minute += row.bytes_per_minute();
             }
         }

@@ -1,4 +1,4 @@
-//! `memscope.report/v1`: `report` as one JSON document, or one object a line ([`SCHEMA`] describes the document).
+//! `memscope.report/v1`: `report` as one JSON document, or one object a line (described in [`super::schemas`]).
 //!
 //! As in `memscope.entries/v1`, site ids are strings in hex, counts raw integers; rates, shares and confidences are
 //! numbers. Lines of `ndjson`: `{"type":"report",…}` for each database, then `{"type":"site",…}` for each of its sites.
@@ -8,24 +8,29 @@ use std::io;
 
 use serde::Serialize;
 
-use super::json_parts::{CollectionPart, SitePart, TargetPart};
+use super::json_parts::{CollectionPart, SitePart, SuppressionPart, TargetPart};
 use super::notes;
 use super::own_code::own_frame;
+use super::sites::Sampled;
 use super::summary::{Change, Group, Grouping, Growth, Row, Selection, Summary};
 use crate::verdict::{Overall, Reason};
 
 /// Name of the format.
 pub const NAME: &str = "memscope.report/v1";
 
-/// The JSON Schema of one `--format json` document (draft 2020-12).
-pub const SCHEMA: &str = include_str!("../../schemas/memscope.report.v1.schema.json");
-
 /// Writes one document.
 ///
 /// # Errors
 /// Whatever the writer returns; see [`super::is_broken_pipe`].
-pub fn write_document(out: &mut dyn io::Write, summaries: &[Summary], selection: &Selection) -> io::Result<()> {
-    write!(out, "{{\"schema\":\"{NAME}\",\"databases\":[")?;
+pub fn write_document(
+    out: &mut dyn io::Write,
+    host: &str,
+    summaries: &[Summary],
+    selection: &Selection,
+) -> io::Result<()> {
+    write!(out, "{{\"schema\":\"{NAME}\",\"host\":")?;
+    serde_json::to_writer(&mut *out, host)?;
+    write!(out, ",\"databases\":[")?;
     for (index, summary) in summaries.iter().enumerate() {
         if index > 0 {
             out.write_all(b",")?;
@@ -109,6 +114,8 @@ struct DatabasePart<'a> {
     events: &'a BTreeMap<&'static str, u64>,
     losses: &'a BTreeMap<&'static str, u64>,
     whole_stacks: Option<f64>,
+    cost: Option<CostPart>,
+    sampling: Option<SamplingPart>,
     overall: &'static str,
     against_clean: &'a [String],
     previous_s_ago: Option<u64>,
@@ -117,7 +124,22 @@ struct DatabasePart<'a> {
     sites: Option<Vec<RowPart<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<Vec<GroupPart>>,
+    suppressions: Vec<SuppressionPart<'a>>,
     notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct CostPart {
+    events_per_s: f64,
+    percent_of_one_cpu: Option<f64>,
+}
+
+/// Every figure of blocks and bytes is an estimate then.
+#[derive(Serialize)]
+struct SamplingPart {
+    sample_bytes: u64,
+    from_the_start: bool,
+    tracked_bytes_error: u64,
 }
 
 #[derive(Serialize)]
@@ -154,6 +176,7 @@ struct GroupPart {
     allocated: AmountPart,
     live: AmountPart,
     bytes_per_minute: f64,
+    suppressed: bool,
 }
 
 impl From<Group> for GroupPart {
@@ -165,6 +188,7 @@ impl From<Group> for GroupPart {
             allocated: group.allocated.into(),
             live: group.live.into(),
             bytes_per_minute: rounded(group.bytes_per_minute),
+            suppressed: group.suppressed,
         }
     }
 }
@@ -195,6 +219,15 @@ impl<'a> DatabasePart<'a> {
             events: &report.events,
             losses: &report.losses,
             whole_stacks: summary.whole_stacks().map(rounded),
+            cost: summary.cost.map(|cost| CostPart {
+                events_per_s: rounded(cost.events_per_s),
+                percent_of_one_cpu: cost.percent.map(rounded),
+            }),
+            sampling: report.sampling.map(|sampling| SamplingPart {
+                sample_bytes: sampling.sample_bytes,
+                from_the_start: sampling.from_the_start,
+                tracked_bytes_error: report.bytes_error().unwrap_or(0),
+            }),
             overall,
             against_clean: &summary.judged.against,
             previous_s_ago: summary.previous.as_ref().map(|previous| previous.seconds_ago),
@@ -202,6 +235,7 @@ impl<'a> DatabasePart<'a> {
             sites: rows.map(|rows| rows.iter().map(RowPart::of).collect()),
             groups: (selection.grouping != Grouping::Site)
                 .then(|| summary.groups(selection).into_iter().map(GroupPart::from).collect()),
+            suppressions: SuppressionPart::all(&summary.suppressed),
             notes: notes::of_sites(report),
         }
     }
@@ -218,6 +252,24 @@ impl From<super::sites::Amount> for AmountPart {
         Self {
             blocks: amount.blocks,
             bytes: amount.bytes,
+        }
+    }
+}
+
+/// What the estimate of a site rests on.
+#[derive(Serialize)]
+struct SampledPart {
+    blocks: u64,
+    bytes: u64,
+    bytes_error: u64,
+}
+
+impl From<Sampled> for SampledPart {
+    fn from(sampled: Sampled) -> Self {
+        Self {
+            blocks: sampled.recorded.blocks,
+            bytes: sampled.recorded.bytes,
+            bytes_error: sampled.bytes_error,
         }
     }
 }
@@ -257,6 +309,8 @@ struct RowPart<'a> {
     youngest_s: Option<u64>,
     births: Vec<[u64; 2]>,
     own_frame: Option<usize>,
+    suppressed_by: Option<&'a str>,
+    sampled: Option<SampledPart>,
     #[serde(flatten)]
     stack: SitePart<'a>,
 }
@@ -293,6 +347,8 @@ impl<'a> RowPart<'a> {
             youngest_s: figures.youngest_ms.map(|age| age / 1000),
             births: figures.births.iter().map(|bin| [bin.blocks, bin.bytes]).collect(),
             own_frame: own_frame(&figures.stack),
+            suppressed_by: row.suppressed_by.map(|rule| rule.pattern.as_str()),
+            sampled: figures.sampled.map(SampledPart::from),
             stack: SitePart::of(figures.id, Some(&figures.stack)),
         }
     }

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use memscope_ebpf::counter::{Counter, Weight};
+
 use super::model::{CollectionState, Gap, SiteId};
-use super::samples::{self, AT, site_stack, sites_report};
-use super::sites::{Amount, BIRTH_BINS, SiteFigures};
+use super::samples::{self, AT, golden, site_stack, sites_report};
+use super::schemas::check;
+use super::sites::{Amount, BIRTH_BINS, Sampled, Sampling, SiteFigures};
 use super::summary::{FirstMemory, Grouping, Memory, Previous, Selection, SiteOrder, Summary};
+use super::unsample::unsample;
 use super::{summary_json, summary_text};
-use crate::verdict::{Verdict, judge_database};
+use crate::suppress::apply::{Applied, apply};
+use crate::suppress::rules::{Origin, parse};
+use crate::verdict::{Verdict, judge_database, judge_database_but};
 
 const WINDOW_MS: u64 = 320_000;
 
@@ -59,8 +65,53 @@ fn summary() -> Summary {
         }),
         allocators: BTreeMap::from([("glibc".to_owned(), 22)]),
         span: None,
+        cost: Some(crate::collection::cost::Cost {
+            events_per_s: 169.0,
+            percent: Some(0.214),
+        }),
+        suppressed: Applied::default(),
         report,
     }
+}
+
+/// The same where one block in 64 KiB allocated was recorded.
+fn sampled() -> Summary {
+    let mut report = summary().report;
+    report.sampling = Some(Sampling {
+        sample_bytes: 1 << 16,
+        from_the_start: true,
+    });
+    report
+        .notes
+        .push("collection samples: one block in 65536 bytes allocated is recorded".into());
+    for site in &mut report.sites {
+        let live = site.live;
+        site.sampled = Some(Sampled {
+            recorded: live,
+            estimated: Amount {
+                blocks: live.blocks * 32,
+                bytes: live.bytes * 32,
+            },
+            bytes_error: live.bytes,
+        });
+    }
+    let mut judged = judge_database(&report, &());
+    unsample(&mut report, &mut judged);
+    Summary {
+        report,
+        judged,
+        ..summary()
+    }
+}
+
+/// The same with the leak let be by one rule of two.
+fn let_be() -> Summary {
+    let mut summary = summary();
+    let origin = Origin::File("/etc/memscope/suppressions".into());
+    let rules = parse("# known\nleak:^servGetMem$\nleak:fixed long ago", &origin).unwrap();
+    summary.suppressed = apply(&rules, &summary.report, &[]);
+    summary.judged = judge_database_but(&summary.report, &(), &|site| summary.suppressed.hides(site));
+    summary
 }
 
 fn text(summary: &Summary, selection: &Selection) -> String {
@@ -71,10 +122,85 @@ fn text(summary: &Summary, selection: &Selection) -> String {
 
 #[test]
 fn a_report_reads_from_what_is_not_seen_to_the_next_command() {
-    assert_eq!(
-        text(&summary(), &Selection::default()),
-        include_str!("summary_golden.txt")
+    golden("summary_golden.txt", &text(&summary(), &Selection::default()));
+}
+
+#[test]
+fn a_report_of_sampled_blocks_says_of_every_figure_that_it_is_an_estimate() {
+    golden("summary_sampled_golden.txt", &text(&sampled(), &Selection::default()));
+    let confidence = |summary: &Summary| summary.judged.judgements[0].evidence.confidence;
+    assert!(confidence(&sampled()) < confidence(&summary()));
+}
+
+#[test]
+fn a_site_that_is_let_be_is_in_the_totals_and_not_among_the_suspects() {
+    golden("summary_suppressed_golden.txt", &text(&let_be(), &Selection::default()));
+    let one = Selection {
+        site: Some(SiteId(0x0123_4567_c120_29d8)),
+        ..Selection::default()
+    };
+    let shown = text(&let_be(), &one);
+    assert!(
+        shown.contains("LEAKING") && shown.contains("let be   by ^servGetMem$ (/etc/memscope/suppressions:2)"),
+        "{shown}"
     );
+    let groups = let_be().groups(&Selection {
+        grouping: Grouping::Function,
+        ..Selection::default()
+    });
+    let group = groups.iter().find(|group| group.name == "servGetMem").unwrap();
+    assert_eq!((group.suppressed, group.bytes_per_minute), (true, 0.0));
+}
+
+/// Every kind of loss, one database each: the lines that change against the same database without.
+#[test]
+fn every_kind_of_loss_is_told_and_keeps_a_database_from_being_clean() {
+    let mut clean = summary();
+    clean.report.sites.retain(|site| [0x30, 0x40].contains(&site.id.0));
+    clean.judged = judge_database(&clean.report, &());
+    let whole = text(&clean, &Selection::default());
+    let mut shown = String::new();
+    let losses = Counter::ALL.iter().filter(|counter| counter.weight() == Weight::Loss);
+    for counter in losses {
+        let mut lossy = clean.clone();
+        lossy.report.losses.insert(counter.key(), 7);
+        lossy.judged = judge_database(&lossy.report, &());
+        shown += &format!("--- {}\n", counter.key());
+        let report = text(&lossy, &Selection::default());
+        for line in report.lines().filter(|line| whole.lines().all(|known| known != *line)) {
+            shown += &format!("{line}\n");
+        }
+        check::document(&document(&[lossy], &Selection::default()));
+    }
+    golden("summary_losses_golden.txt", &shown);
+}
+
+#[test]
+fn many_suspects_and_many_undecided_sites_do_not_fill_the_screen() {
+    let mut many = summary();
+    many.report.sites = (0..50).map(|id| site(id, "leak", |_| 100, 2048, 0)).collect();
+    let early = |id| site(id, "load", |bin| u64::from(bin == 0) * 500, 64, 0);
+    many.report.sites.extend((100..10_000).map(early));
+    let empty = |id| site(id, "churn", |_| 0, 8, 100);
+    many.report.sites.extend((20_000..20_100).map(empty));
+    many.judged = judge_database(&many.report, &());
+    many.previous = None;
+    let shown = text(&many, &Selection::default());
+    assert!(shown.lines().count() < 50, "{shown}");
+    for line in [
+        "  … and 40 more LEAKING (--top 50 lists them)\n",
+        "STARTUP  9,900 sites, 302.1 MiB; all of them: born early, no more since\n",
+        "  … and 9,897 more STARTUP (--top 9900 lists them)\n",
+        "CHURN  100 sites, nothing alive\n",
+    ] {
+        assert!(shown.contains(line), "{line} in\n{shown}");
+    }
+    let top = Selection {
+        top: Some(50),
+        ..Selection::default()
+    };
+    let shown = text(&many, &top);
+    assert_eq!(shown.matches("    because  ").count(), 50);
 }
 
 #[test]
@@ -173,7 +299,7 @@ fn sites_are_selected_ordered_and_put_together() {
         top: Some(0),
         ..Selection::default()
     };
-    assert!(text(&summary, &top).contains("  … and 1 more LEAKING\n"));
+    assert!(text(&summary, &top).contains("  … and 1 more LEAKING (--top 1 lists them)\n"));
     let groups = Selection {
         grouping: Grouping::Module,
         ..Selection::default()
@@ -197,18 +323,12 @@ fn sites_are_selected_ordered_and_put_together() {
 
 fn document(summaries: &[Summary], selection: &Selection) -> serde_json::Value {
     let mut out = Vec::new();
-    summary_json::write_document(&mut out, summaries, selection).unwrap();
+    summary_json::write_document(&mut out, "web-1", summaries, selection).unwrap();
     serde_json::from_slice(&out).unwrap()
 }
 
 #[test]
 fn every_document_is_what_the_published_schema_says() {
-    let schema: serde_json::Value = serde_json::from_str(summary_json::SCHEMA).unwrap();
-    let validator = jsonschema::draft202012::new(&schema).unwrap();
-    let valid = |document: &serde_json::Value| {
-        let errors: Vec<String> = validator.iter_errors(document).map(|error| error.to_string()).collect();
-        assert!(errors.is_empty(), "{errors:?}\n{document:#}");
-    };
     let mut lossy = summary();
     lossy.report.losses.insert("live_full", 3);
     lossy.report.sites.push(SiteFigures::empty(
@@ -224,18 +344,24 @@ fn every_document_is_what_the_published_schema_says() {
             grouping,
             ..Selection::default()
         };
-        valid(&document(&[], &selection));
-        valid(&document(&[summary(), lossy.clone()], &selection));
+        check::document(&document(&[], &selection));
+        let all = [summary(), lossy.clone(), sampled(), let_be()];
+        check::document(&document(&all, &selection));
+        for summary in &all {
+            let mut out = Vec::new();
+            summary_json::write_lines(&mut out, summary, &selection).unwrap();
+            check::lines(summary_json::NAME, &String::from_utf8(out).unwrap());
+        }
     }
     let mut broken = document(&[summary()], &Selection::default());
     broken["databases"][0]["sites"][0]["verdict"] = "GUILTY".into();
-    assert!(!validator.is_valid(&broken));
+    assert!(!check::accepts(summary_json::NAME, &broken));
     let mut broken = document(&[summary()], &Selection::default());
     broken["databases"][0]["sites"][0]
         .as_object_mut()
         .unwrap()
         .remove("live");
-    assert!(!validator.is_valid(&broken));
+    assert!(!check::accepts(summary_json::NAME, &broken));
 }
 
 #[test]

@@ -5,19 +5,12 @@ use std::io;
 
 use super::clock::TimeOfDay;
 use super::escape::Escaped;
-use super::model::Stack;
 use super::notes;
-use super::own_code::{own_frame, own_path};
-use super::quantity::{Bytes, Count, Seconds, Signed, sparkline};
-use super::summary::{Change, Grouping, Row, Selection, Summary};
-use super::text::FrameLine;
+use super::quantity::{Bytes, Count, Seconds, Signed};
+use super::summary::{Grouping, Row, Selection, Summary};
+use super::summary_sites::{groups, sites};
+use crate::suppress;
 use crate::verdict::{Overall, Verdict};
-
-/// Sites of a verdict that are shown when `--top` does not say otherwise.
-const USUAL_TOP: usize = 10;
-
-/// Frames of a suspect's stack that are shown after the first of the program's own code, unless one site is asked for.
-const FRAMES_AFTER_OWN: usize = 4;
 
 /// Writes one database's report.
 ///
@@ -32,6 +25,7 @@ pub fn write(out: &mut dyn io::Write, summary: &Summary, selection: &Selection, 
     } else {
         groups(out, summary, selection)?;
     }
+    suppress::render::write(&summary.suppressed, out)?;
     conclusion(out, summary)
 }
 
@@ -45,12 +39,20 @@ fn header(out: &mut dyn io::Write, summary: &Summary, at: TimeOfDay) -> io::Resu
         Escaped(&target.comm),
         Escaped(&target.exe)
     )?;
-    writeln!(
+    write!(
         out,
         "  window     {} of collection, {}",
         Seconds(report.window_ms() / 1000),
         report.collection.state.text()
     )?;
+    match &summary.previous {
+        Some(previous) => writeln!(
+            out,
+            "; changes are since the look {} ago",
+            Seconds(previous.seconds_ago)
+        )?,
+        None => writeln!(out)?,
+    }
     if let Some(span) = &summary.span {
         writeln!(out, "             {span}")?;
     }
@@ -68,10 +70,14 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let events = event("allocated") + event("freed") + event("free_unknown");
     write!(
         out,
-        "  data       {} events ({}/s)",
+        "  data       {} events ({}/s",
         Count(events),
         Count(events / report.collection.seconds.max(1))
     )?;
+    match summary.cost.and_then(|cost| cost.percent) {
+        Some(percent) => write!(out, ", costing {percent:.2} % of one CPU)")?,
+        None => write!(out, ")")?,
+    }
     match report.losses.is_empty() {
         true => write!(out, "; no losses")?,
         false => write!(out, "; LOSSY, see the notes")?,
@@ -98,7 +104,8 @@ fn data(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
 }
 
 fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
-    let live = summary.report.total_live();
+    let report = &summary.report;
+    let live = report.total_live();
     write!(out, "  memory     ")?;
     match (summary.memory.resident, summary.growth()) {
         (Some(resident), Some(growth)) => write!(
@@ -111,7 +118,16 @@ fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
         (Some(resident), None) => write!(out, "RSS {}; ", Bytes(resident))?,
         (None, _) => write!(out, "RSS not known; ")?,
     }
-    write!(out, "tracked {} in {} blocks", Bytes(live.bytes), Count(live.blocks))?;
+    match report.bytes_error() {
+        Some(error) => write!(
+            out,
+            "tracked about {} ± {} in about {} blocks",
+            Bytes(live.bytes),
+            Bytes(error),
+            Count(live.blocks)
+        )?,
+        None => write!(out, "tracked {} in {} blocks", Bytes(live.bytes), Count(live.blocks))?,
+    }
     if let Some(growth) = summary.growth() {
         write!(out, " ({})", Signed(growth.tracked, Bytes))?;
     }
@@ -126,160 +142,25 @@ fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     )
 }
 
-fn sites(out: &mut dyn io::Write, summary: &Summary, selection: &Selection) -> io::Result<()> {
-    let rows = summary.rows(selection);
-    let top = selection.top.unwrap_or(USUAL_TOP);
-    for verdict in Verdict::ALL {
-        let of_verdict: Vec<&Row<'_>> = rows.iter().filter(|row| row.judgement.verdict == verdict).collect();
-        if of_verdict.is_empty() {
-            continue;
-        }
-        let whole = verdict == Verdict::Leaking || selection.site.is_some();
-        if !whole {
-            let bytes: u64 = of_verdict.iter().map(|row| row.figures.live.bytes).sum();
-            writeln!(
-                out,
-                "{verdict}  {} sites, {}",
-                Count(of_verdict.len() as u64),
-                Bytes(bytes)
-            )?;
-        }
-        for row in of_verdict.iter().take(top) {
-            if whole {
-                suspect(out, row, selection.site.is_some())?;
-            } else {
-                line(out, row)?;
-            }
-        }
-        if of_verdict.len() > top {
-            writeln!(out, "  … and {} more {verdict}", Count((of_verdict.len() - top) as u64))?;
-        }
-    }
-    Ok(())
-}
-
-fn amount(row: &Row<'_>) -> String {
-    let live = row.figures.live;
-    match row.change {
-        Some(Change { blocks, bytes }) => format!(
-            "{} ({}) in {} blocks ({})",
-            Bytes(live.bytes),
-            Signed(bytes, Bytes),
-            Count(live.blocks),
-            Signed(blocks, Count)
-        ),
-        None => format!("{} in {} blocks", Bytes(live.bytes), Count(live.blocks)),
-    }
-}
-
-fn suspect(out: &mut dyn io::Write, row: &Row<'_>, every_frame: bool) -> io::Result<()> {
-    let (figures, judgement) = (row.figures, row.judgement);
-    let evidence = judgement.evidence;
-    writeln!(
-        out,
-        "{}  {}  site {:#018x}  confidence {:.0} %",
-        judgement.verdict,
-        amount(row),
-        figures.id.0,
-        evidence.confidence * 100.0
-    )?;
-    write!(out, "    because  {}", judgement.reason)?;
-    if evidence.earlier_reports > 0 {
-        write!(out, "; {} earlier reports", evidence.earlier_reports)?;
-    }
-    writeln!(out)?;
-    write!(out, "    growth   ")?;
-    match evidence.rate {
-        Some(rate) => write!(
-            out,
-            "{}/min, {:.1} blocks/min (fit {:.3}); ",
-            Bytes(rate.bytes_per_minute as u64),
-            rate.blocks_per_minute,
-            rate.fit
-        )?,
-        None => write!(out, "no survivors; ")?,
-    }
-    match evidence.share_freed {
-        Some(share) if figures.freed.blocks > 0 => write!(out, "{:.1} % freed", share * 100.0)?,
-        Some(_) => write!(out, "nothing was ever freed")?,
-        None => write!(out, "nothing was allocated")?,
-    }
-    writeln!(
-        out,
-        "; mean size {}; oldest {}",
-        Bytes(figures.live.bytes / figures.live.blocks.max(1)),
-        Seconds(figures.oldest_ms.unwrap_or(0) / 1000)
-    )?;
-    let births: Vec<u64> = figures.births.iter().map(|bin| bin.blocks).collect();
-    writeln!(
-        out,
-        "    births   [{}] alive, by birth: start to now",
-        sparkline(&births)
-    )?;
-    frames(out, &figures.stack, every_frame)
-}
-
-fn frames(out: &mut dyn io::Write, stack: &Stack, every: bool) -> io::Result<()> {
-    let own = own_frame(stack);
-    let last = own.map_or(0, |own| own + FRAMES_AFTER_OWN);
-    for (index, frame) in stack.frames.iter().enumerate() {
-        if !every && index > last {
-            writeln!(out, "      … {} more frames", stack.frames.len() - index)?;
-            return Ok(());
-        }
-        let mark = if own == Some(index) { '>' } else { ' ' };
-        writeln!(out, "    {mark} {}", FrameLine(frame))?;
-    }
-    if !stack.complete() {
-        writeln!(out, "      … stack ends here: {}", stack.end.text())?;
-    }
-    Ok(())
-}
-
-fn line(out: &mut dyn io::Write, row: &Row<'_>) -> io::Result<()> {
-    let name = own_path(&row.figures.stack);
-    writeln!(
-        out,
-        "  {:#018x}  {}  {}: {}",
-        row.figures.id.0,
-        amount(row),
-        Escaped(&name),
-        row.judgement.reason
-    )
-}
-
-fn groups(out: &mut dyn io::Write, summary: &Summary, selection: &Selection) -> io::Result<()> {
-    let groups = summary.groups(selection);
-    let top = selection.top.unwrap_or(USUAL_TOP * 2);
-    for group in groups.iter().take(top) {
-        write!(
-            out,
-            "{:9}  {} in {} blocks, {} sites",
-            group.verdict,
-            Bytes(group.live.bytes),
-            Count(group.live.blocks),
-            Count(group.sites)
-        )?;
-        if group.bytes_per_minute > 0.0 {
-            write!(out, ", {}/min", Bytes(group.bytes_per_minute as u64))?;
-        }
-        writeln!(out, "  {}", Escaped(&group.name))?;
-    }
-    if groups.len() > top {
-        writeln!(out, "  … and {} more", Count((groups.len() - top) as u64))?;
-    }
-    Ok(())
-}
-
 fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     let report = &summary.report;
     let pid = report.target.id.pid;
     let all = summary.rows(&Selection::default());
-    let leaking: Vec<&Row<'_>> = all
+    let leaking: Vec<&Row<'_>> = all.iter().filter(|row| row.is_suspect()).collect();
+    let live = report.total_live();
+    let error = match report.bytes_error() {
+        Some(error) => format!(" ± {error} (estimated)"),
+        None => String::new(),
+    };
+    let let_be = all
         .iter()
         .filter(|row| row.judgement.verdict == Verdict::Leaking)
-        .collect();
-    let live = report.total_live();
+        .count()
+        - leaking.len();
+    let let_be = match let_be {
+        0 => String::new(),
+        sites => format!(", and {sites} that suppressions let be"),
+    };
     let verdict = match &summary.judged.overall {
         Overall::Suspects => {
             let blocks: u64 = leaking.iter().map(|row| row.figures.live.blocks).sum();
@@ -301,7 +182,7 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     };
     writeln!(
         out,
-        "SUMMARY: process {pid} {}: {verdict}; {} bytes in {} blocks tracked",
+        "SUMMARY: process {pid} {}: {verdict}{let_be}; {} bytes{error} in {} blocks tracked",
         Escaped(&report.target.comm),
         live.bytes,
         live.blocks
@@ -313,6 +194,10 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             first.figures.id.0
         ),
         (None, Overall::Clean) => Ok(()),
+        (None, _) if !report.losses.is_empty() => writeln!(
+            out,
+            "next: memscope stats {pid}   (what was lost, and what the maps hold)"
+        ),
         (None, _) => writeln!(
             out,
             "next: memscope report {pid}   (again, later: growth between reports is evidence)"

@@ -7,7 +7,7 @@ use memscope_ebpf::counter::{Counter, Weight};
 use memscope_ebpf::site::StackEnd;
 
 use super::model::{CollectionState, DatabaseReport};
-use super::samples::{AT, SITE, design_sample, empty, entry, everything, frame, stack, with};
+use super::samples::{AT, SITE, design_sample, empty, entry, everything, frame, sampled_and_suppressed, stack, with};
 use super::text::TextReport;
 use crate::age::Age;
 
@@ -192,4 +192,22 @@ fn a_reader_that_goes_away_is_known_as_such() {
     }
     let other = io::Error::from(io::ErrorKind::StorageFull);
     assert!(!super::is_broken_pipe(&other));
+}
+
+#[test]
+fn what_is_suppressed_is_in_the_total_and_told_by_rule() {
+    let shown = render(&[sampled_and_suppressed()]);
+    let after: Vec<&str> = shown
+        .lines()
+        .skip_while(|line| !line.starts_with("MemScope printed"))
+        .collect();
+    assert_eq!(
+        after,
+        [
+            "MemScope printed 1 of 3 entries",
+            "note: 2 entries of 1 sites, 96 bytes, are suppressed by ^flush$ (__lsan_default_suppressions of gateway:1)",
+            "note: suppressions that matched nothing: fixed (__lsan_default_suppressions of gateway:2)",
+            "note: an estimate: these entries stand for some 30 blocks of 1500 bytes together, ± 700 (95 %)",
+        ]
+    );
 }

@@ -10,14 +10,13 @@ use crate::report::Escaped;
 /// # Errors
 /// The writer's.
 pub fn write(applied: &Applied, out: &mut dyn io::Write) -> io::Result<()> {
-    let (used, unused): (Vec<_>, Vec<_>) = applied.rules.iter().partition(|(_, hidden)| hidden.sites > 0);
-    if !used.is_empty() {
+    if applied.used().next().is_some() {
         writeln!(
             out,
             "Suppressions used:\n  {:>7} {:>9} {:>12} template",
             "sites", "blocks", "bytes"
         )?;
-        for (rule, hidden) in used {
+        for (rule, hidden) in applied.used() {
             writeln!(
                 out,
                 "  {:>7} {:>9} {:>12} {}",
@@ -28,9 +27,9 @@ pub fn write(applied: &Applied, out: &mut dyn io::Write) -> io::Result<()> {
             )?;
         }
     }
-    if !unused.is_empty() {
+    if applied.unused().next().is_some() {
         writeln!(out, "Suppressions that matched nothing:")?;
-        for (rule, _) in unused {
+        for (rule, _) in applied.unused() {
             writeln!(out, "  {} ({}:{})", Escaped(&rule.pattern), rule.origin, rule.line)?;
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::pattern;
 use crate::report::Escaped;
-use crate::report::model::Stack;
+use crate::report::model::Frame;
 
 /// Where a rule comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +39,11 @@ pub struct Rule {
 impl Rule {
     /// Whether a frame's function, source file or module matches; a module by its path if that is known, else its name.
     #[must_use]
-    pub fn matches(&self, stack: &Stack, module_path: &dyn Fn(&crate::report::model::Frame) -> Option<String>) -> bool {
-        stack.frames.iter().any(|frame| {
-            let fits = |name: &str| pattern::matches(&self.pattern, name);
-            frame.function.as_deref().is_some_and(fits)
-                || frame.source.as_ref().is_some_and(|source| fits(&source.file))
-                || module_path(frame).map_or_else(|| fits(&frame.module), |path| fits(&path))
-        })
+    pub fn matches(&self, frame: &Frame, module_path: Option<&str>) -> bool {
+        let fits = |name: &str| pattern::matches(&self.pattern, name);
+        frame.function.as_deref().is_some_and(fits)
+            || frame.source.as_ref().is_some_and(|source| fits(&source.file))
+            || fits(module_path.unwrap_or(&frame.module))
     }
 }
 

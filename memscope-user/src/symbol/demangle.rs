@@ -6,7 +6,8 @@ use std::fmt::{self, Write};
 const NAME_LIMIT: usize = 64 << 10;
 
 /// The name as its source has it; any other name as it is.
-pub(super) fn demangle(name: &str) -> String {
+#[must_use]
+pub fn demangle(name: &str) -> String {
     // Rust before C++: its legacy names are well-formed C++ ones too.
     rust(name).or_else(|| cpp(name)).unwrap_or_else(|| name.to_owned())
 }

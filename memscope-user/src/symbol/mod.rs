@@ -27,8 +27,10 @@ mod vdso;
 mod tests;
 
 pub use capture::save_modules;
+pub use demangle::demangle;
 pub use module_map::{Located, ModuleMap};
 pub use places::Places;
 pub use saved::{FileStamp, SavedModule, SavedSegment};
+pub use screen::debug_information_is_tame;
 pub use site_id::{FrameIdentity, site_id};
 pub use symbolizer::Symbolizer;

@@ -19,7 +19,8 @@ const SIZE_LIMIT: u64 = 512 << 20;
 
 /// The image's debug information keeps within the limits. Compressed sections do not: how much they hold is known only
 /// when they have been decompressed.
-pub(super) fn debug_information_is_tame(image: &ElfImage) -> bool {
+#[must_use]
+pub fn debug_information_is_tame(image: &ElfImage) -> bool {
     let mut sections = image.sections().iter();
     if sections.any(|section| section.compressed && section.name.starts_with(".debug_")) {
         return false;

@@ -34,6 +34,9 @@ use super::address::{BuildId, ElfAddress, FileOffset};
 /// `e_machine` of x86-64.
 const X86_64: u16 = 62;
 
+/// Note sections and segments in which the build id is looked for; linkers write some five.
+const MAX_NOTE_PARTS: usize = 64;
+
 /// No linker writes more than some twenty program headers.
 const MAX_PROGRAM_HEADERS: u16 = 1024;
 
@@ -307,7 +310,8 @@ fn find_build_id(bytes: &Checked, headers: &[ProgramHeader64<LE>], sections: &[S
         .filter(|section| section.kind == format::SHT_NOTE.0 && !section.absent)
         .map(|section| (section.offset.0, section.size, 4));
     // A debug file keeps its program's headers but not always the notes' bytes where they point; its sections do.
-    in_sections.chain(in_segments).find_map(|(offset, size, align)| {
+    let mut parts = in_sections.take(MAX_NOTE_PARTS).chain(in_segments.take(MAX_NOTE_PARTS));
+    parts.find_map(|(offset, size, align)| {
         let notes = bytes
             .read("a note", FileOffset(offset), size.min(note::MAX_NOTES))
             .ok()?;

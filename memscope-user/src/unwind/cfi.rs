@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gimli::{
     BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, FrameDescriptionEntry, LittleEndian,
-    UnwindContext, UnwindSection,
+    UnwindContext, UnwindOffset, UnwindSection,
 };
 use memscope_ebpf::unwind::row::{Row, RowKind};
 
@@ -56,7 +56,7 @@ pub fn eh_frame_intervals(
         .set_got(image.got);
     let mut frames = EhFrame::from(Bytes::new(&section.bytes, LittleEndian));
     frames.set_address_size(8);
-    intervals(&frames, &bases, code, count)
+    intervals(&frames, &section.bytes, &bases, code, count)
 }
 
 /// Ranges of `.debug_frame`.
@@ -70,11 +70,12 @@ pub fn debug_frame_intervals(
     };
     let mut frames = DebugFrame::from(Bytes::new(&section.bytes, LittleEndian));
     frames.set_address_size(8);
-    intervals(&frames, &BaseAddresses::default(), code, count)
+    intervals(&frames, &section.bytes, &BaseAddresses::default(), code, count)
 }
 
 fn intervals<'data, S>(
     section: &S,
+    bytes: &[u8],
     bases: &BaseAddresses,
     code: &[ScannedSegment<'_>],
     count: &mut CfiCount,
@@ -107,6 +108,10 @@ where
             if let Some(cie) = cies.get(&offset) {
                 return Ok(cie.clone());
             }
+            // Parsing alone may take as long as the entry is.
+            if entry_length(bytes, UnwindOffset::into(offset)).is_none_or(|length| length > MAX_CIE_BYTES) {
+                return Err(gimli::Error::UnexpectedEof(gimli::ReaderOffsetId(0)));
+            }
             let cie = section.cie_from_offset(bases, offset)?;
             if cies.len() < MAX_CIES {
                 cies.insert(offset, cie.clone());
@@ -119,6 +124,16 @@ where
         }
     }
     Ok(collector.found)
+}
+
+/// The length that the entry at an offset states, in the 32-bit or the 64-bit form.
+fn entry_length(section: &[u8], offset: usize) -> Option<usize> {
+    let (short, rest) = section.get(offset..)?.split_first_chunk()?;
+    let length = match u32::from_le_bytes(*short) {
+        0xffff_ffff => u64::from_le_bytes(*rest.first_chunk()?),
+        length => u64::from(length),
+    };
+    usize::try_from(length).ok()
 }
 
 struct Collector<'a, S> {

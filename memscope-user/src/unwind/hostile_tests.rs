@@ -227,3 +227,29 @@ fn mutated_images_never_panic() {
     }
     assert!(tables > 1_000, "{tables}");
 }
+
+#[test]
+fn a_long_cie_is_not_read_again_for_each_of_its_fdes() {
+    // As many small ones as are remembered come first, then one of a megabyte whose augmentation string never ends.
+    let mut section = Vec::new();
+    let mut small = Vec::new();
+    for _ in 0..5000 {
+        small.push(section.len());
+        section.extend(cie());
+    }
+    let long = section.len();
+    section.extend(record(&[&[0, 0, 0, 0, 1][..], &vec![b'z'; 1 << 20]].concat()));
+    let mut entry = |owner: usize| {
+        let at = section.len();
+        let mut body = ((at + 4 - owner) as u32).to_le_bytes().to_vec();
+        body.extend_from_slice(&CODE.to_le_bytes());
+        body.extend_from_slice(&0x1000u64.to_le_bytes());
+        section.extend(record(&body));
+    };
+    small.into_iter().for_each(&mut entry);
+    (0..50_000).for_each(|_| entry(long));
+    let began = Instant::now();
+    let table = table_for_elf(&elf(&calls(), &section));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    drop(table);
+}

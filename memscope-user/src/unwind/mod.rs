@@ -18,6 +18,7 @@ pub mod interval;
 pub mod known_code;
 #[cfg(test)]
 mod own_stack_tests;
+pub mod recorded;
 pub mod replay;
 pub mod rule;
 pub mod session;

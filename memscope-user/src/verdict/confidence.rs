@@ -23,7 +23,8 @@ pub struct Grounds {
 
 /// 0 to 1.
 ///
-/// - events `n`: n / (n + 8), half at eight, 0.95 at 150;
+/// - events `n`: n / (n + 8), half at eight, 0.95 at 150; the same once more when blocks are sampled, since each then stands
+///   for others that were not seen;
 /// - window `w`: w / (w + a quarter of the minimum), 0.8 at a minute, 0.98 at ten minutes;
 /// - a leak's fit: its R²;
 /// - allocations lost: their share off; survivors that missed frees could explain: their share off;
@@ -31,7 +32,8 @@ pub struct Grounds {
 #[must_use]
 pub fn confidence(verdict: Verdict, grounds: Grounds) -> f64 {
     let events = grounds.events as f64;
-    let mut sure = events / (events + 8.0);
+    let enough = events / (events + 8.0);
+    let mut sure = enough;
     sure *= grounds.window_ms / (grounds.window_ms + MIN_WINDOW_MS as f64 / 4.0);
     if verdict == Verdict::Leaking {
         sure *= grounds.rate.map_or(1.0, |rate| rate.fit);
@@ -41,6 +43,9 @@ pub fn confidence(verdict: Verdict, grounds: Grounds) -> f64 {
     }
     if verdict == Verdict::Leaking && grounds.never_freed {
         sure = sure.min(NEVER_FREED_CEILING);
+    }
+    if grounds.doubts.sampled {
+        sure *= enough;
     }
     sure *= 1.0 - grounds.doubts.lost_share;
     sure *= 1.0 - grounds.doubts.ghosts_among(grounds.events);

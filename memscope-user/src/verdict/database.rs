@@ -10,6 +10,7 @@ use super::past::PastSites;
 use super::rules::{SiteView, judge_site, lacking_ms};
 use super::thresholds as limit;
 use crate::report::model::{CollectionState, SiteId};
+use crate::report::quantity::Bytes;
 use crate::report::sites::{SiteFigures, SitesReport};
 
 /// What was not seen, and what it does to verdicts.
@@ -20,6 +21,8 @@ pub struct Doubts {
     /// Frees that were not seen: blocks that seem alive and are not. Known only when the address comes up again, so there
     /// may be about as many still among the survivors.
     pub missed_frees: u64,
+    /// Only some blocks are recorded.
+    pub sampled: bool,
 }
 
 impl Doubts {
@@ -35,6 +38,7 @@ impl Doubts {
                 lost as f64 / (lost + recorded) as f64
             },
             missed_frees: report.events.get(Counter::MissedFree.key()).copied().unwrap_or(0),
+            sampled: report.sampling.is_some(),
         }
     }
 
@@ -80,6 +84,17 @@ impl JudgedDatabase {
 /// Judges every site of a report.
 #[must_use]
 pub fn judge_database(report: &SitesReport, past: &dyn PastSites) -> JudgedDatabase {
+    judge_database_but(report, past, &|_| false)
+}
+
+/// The same with sites that are known and let be: they are judged like the others, but neither make the database suspect
+/// nor keep it from being called clean.
+#[must_use]
+pub fn judge_database_but(
+    report: &SitesReport,
+    past: &dyn PastSites,
+    let_be: &dyn Fn(SiteId) -> bool,
+) -> JudgedDatabase {
     let doubts = Doubts::of(report);
     let from_bin = first_bin_after_gaps(report);
     let mut judgements: Vec<Judgement> = report
@@ -88,8 +103,12 @@ pub fn judge_database(report: &SitesReport, past: &dyn PastSites) -> JudgedDatab
         .map(|site| judge(report, site, from_bin, past, doubts))
         .collect();
     put_containers_behind_contents(report, &mut judgements);
-    let against = against(report, &judgements);
-    let leaks = judgements.iter().any(|judgement| judgement.verdict == Verdict::Leaking);
+    let against = against(report, &judgements, let_be);
+    let leaks = report
+        .sites
+        .iter()
+        .zip(&judgements)
+        .any(|(site, judgement)| judgement.verdict == Verdict::Leaking && !let_be(site.id));
     let overall = match (leaks, against.is_empty()) {
         (true, _) => Overall::Suspects,
         (false, true) => Overall::Clean,
@@ -175,7 +194,7 @@ fn settled_ms(report: &SitesReport) -> u64 {
     }
 }
 
-fn against(report: &SitesReport, judgements: &[Judgement]) -> Vec<String> {
+fn against(report: &SitesReport, judgements: &[Judgement], let_be: &dyn Fn(SiteId) -> bool) -> Vec<String> {
     let mut against = Vec::new();
     let collected = report.window_ms();
     if let Some(lacking) = lacking_ms(collected, settled_ms(report)) {
@@ -202,17 +221,20 @@ fn against(report: &SitesReport, judgements: &[Judgement]) -> Vec<String> {
         ));
     }
     against.extend(report.notes.iter().cloned());
-    let growing = report
+    // All of them together: a leak behind many call stacks is a little at each.
+    let (sites, bytes) = report
         .sites
         .iter()
         .zip(judgements)
-        .filter(|(site, judgement)| {
-            let undecided = judgement.verdict == Verdict::Undecided && judgement.grows;
-            undecided && site.live.bytes >= limit::MATERIAL_BYTES
-        })
-        .count();
-    if growing > 0 {
-        against.push(format!("{growing} undecided sites that grow hold more than 1 MiB each"));
+        .filter(|(site, judgement)| judgement.verdict == Verdict::Undecided && judgement.grows && !let_be(site.id))
+        .fold((0u64, 0u64), |(sites, bytes), (site, _)| {
+            (sites + 1, bytes + site.live.bytes)
+        });
+    if bytes >= limit::MATERIAL_BYTES {
+        against.push(format!(
+            "undecided sites that grow: {sites}, holding {} together",
+            Bytes(bytes)
+        ));
     }
     against
 }

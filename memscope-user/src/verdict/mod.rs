@@ -24,7 +24,7 @@ pub mod thresholds;
 mod tests;
 
 pub use births::Births;
-pub use database::{Doubts, JudgedDatabase, Overall, judge_database};
+pub use database::{Doubts, JudgedDatabase, Overall, judge_database, judge_database_but};
 pub use judgement::{Evidence, Judgement, Need, Rate, Reason, Verdict};
 pub use past::{PastPoint, PastSites, Series};
 pub use rules::{SiteView, judge_site};

@@ -123,7 +123,7 @@ pub const NEVER_FREED_CEILING: f64 = 0.9;
 /// Confidence below which a leak is not said.
 pub const MIN_CONFIDENCE: f64 = 0.3;
 
-/// Bytes alive from which an undecided site that grows keeps a database from being called clean.
+/// Bytes alive from which undecided sites that grow, together, keep a database from being called clean.
 pub const MATERIAL_BYTES: u64 = 1 << 20;
 
 /// Share of allocations lost from which no clean bill is given (any loss is told; this many leave too much unseen) —

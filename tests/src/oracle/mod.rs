@@ -52,34 +52,47 @@ impl Allocator {
 /// The recorder, built from `oracle/oracle.c`.
 pub fn library() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let source = folder().join("oracle/oracle.c");
-        let place = target_folder().join("test-programs");
-        std::fs::create_dir_all(&place).unwrap_or_else(|error| panic!("creating {}: {error}", place.display()));
-        let wanted = place.join("liboracle.so");
-        let unfinished = place.join(format!("liboracle.so.{}", std::process::id()));
-        let mut command = Command::new("cc");
-        command.args([
-            "-O2",
-            "-g",
-            "-fexceptions",
-            "-fno-builtin",
-            "-fPIC",
-            "-shared",
-            "-Wall",
-            "-o",
-        ]);
-        command.arg(&unfinished).arg(&source).args(["-ldl", "-pthread"]);
-        let output = command
-            .output()
-            .unwrap_or_else(|error| panic!("running {command:?}: {error}"));
-        assert!(
-            output.status.success(),
-            "{command:?} failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        std::fs::rename(&unfinished, &wanted).unwrap_or_else(|error| panic!("{}: {error}", wanted.display()));
-        wanted
-    };
-    BUILT.get_or_init(build).clone()
+    BUILT.get_or_init(|| build("liboracle.so", &[])).clone()
+}
+
+/// The recorder that asks libgcc for the stack of each block too: see `oracle/stacks.h`.
+pub fn library_with_stacks() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build("liboracle-stacks.so", &["-DRECORD_STACKS"]))
+        .clone()
+}
+
+fn build(name: &str, flags: &[&str]) -> PathBuf {
+    let source = folder().join("oracle/oracle.c");
+    let place = target_folder().join("test-programs");
+    std::fs::create_dir_all(&place).unwrap_or_else(|error| panic!("creating {}: {error}", place.display()));
+    let wanted = place.join(name);
+    let unfinished = place.join(format!("{name}.{}", std::process::id()));
+    let mut command = Command::new("cc");
+    command.args([
+        "-O2",
+        "-g",
+        "-fexceptions",
+        "-fno-builtin",
+        "-fPIC",
+        "-shared",
+        "-Wall",
+        "-o",
+    ]);
+    command
+        .arg(&unfinished)
+        .args(flags)
+        .arg(&source)
+        .args(["-ldl", "-pthread"]);
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("running {command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    std::fs::rename(&unfinished, &wanted).unwrap_or_else(|error| panic!("{}: {error}", wanted.display()));
+    wanted
 }

@@ -11,6 +11,7 @@ mod memscope;
 mod pairs;
 mod programs;
 mod real;
+mod report;
 mod results;
 mod sessions;
 mod talker;
@@ -40,7 +41,7 @@ pub struct Options {
     cases: Vec<String>,
 }
 
-const CASES: [&str; 5] = ["pairs", "growth", "attach", "sessions", "real"];
+const CASES: [&str; 6] = ["pairs", "growth", "report", "attach", "sessions", "real"];
 
 impl Options {
     /// Reads the words after `cargo xtask bench`.
@@ -103,9 +104,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         programs: Programs::build()?,
         results: Results::new(machine::description()?),
     };
-    let cases: [(&str, Case); 5] = [
+    let cases: [(&str, Case); 6] = [
         ("pairs", pairs::run),
         ("growth", growth::run),
+        ("report", report::run),
         ("attach", attaching::run),
         ("sessions", sessions::run),
         ("real", real::run),

@@ -15,7 +15,7 @@ pub struct Programs {
     folder: PathBuf,
 }
 
-const NAMES: [&str; 5] = ["pairs", "grow", "mappings", "cost_of", "walk"];
+const NAMES: [&str; 6] = ["pairs", "grow", "many_sites", "mappings", "cost_of", "walk"];
 
 impl Programs {
     /// Compiles them as distributions compile: optimised, without frame pointers.

@@ -20,19 +20,21 @@ pub struct Linker {
     pub path: PathBuf,
 }
 
-/// The folder in which `cargo xtask setup` keeps its bpf-linker of one LLVM major version, for `cargo install --root`.
-///
-/// Apart from cargo's own `bin`: a bpf-linker the user has there, of another version or LLVM, is neither replaced nor trusted
-/// blindly. Shared by all clones of one user: `$XDG_DATA_HOME/memscope/bpf-linker-<version>-llvm-<major>`.
-pub fn own_root(llvm: u32) -> Option<PathBuf> {
+/// The folder of what the project installs for itself, shared by all clones of one user: `$XDG_DATA_HOME/memscope`.
+pub fn data_folder() -> Option<PathBuf> {
     let data = env::var_os("XDG_DATA_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute());
     let data = data.or_else(|| env::home_dir().map(|home| home.join(".local/share")))?;
-    Some(
-        data.join("memscope")
-            .join(format!("bpf-linker-{LINKER_VERSION}-llvm-{llvm}")),
-    )
+    Some(data.join("memscope"))
+}
+
+/// The folder in which `cargo xtask setup` keeps its bpf-linker of one LLVM major version, for `cargo install --root`.
+///
+/// Apart from cargo's own `bin`: a bpf-linker the user has there, of another version or LLVM, is neither replaced nor trusted
+/// blindly. `bpf-linker-<version>-llvm-<major>` in [`data_folder`].
+pub fn own_root(llvm: u32) -> Option<PathBuf> {
+    Some(data_folder()?.join(format!("bpf-linker-{LINKER_VERSION}-llvm-{llvm}")))
 }
 
 /// Where `cargo install` and rustup put executables, also when that folder is not on `PATH`.

@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf};
 
 pub use bpf_object::BpfObject;
 pub use compiler::{BPF_TARGET, Compiler, CoreSource, DEBIAN_RUSTC, RUSTC_OVERRIDE};
-pub use linker::{LINKER_OVERRIDE, LINKER_VERSION, Linker, cargo_bin, own_root};
+pub use linker::{LINKER_OVERRIDE, LINKER_VERSION, Linker, cargo_bin, data_folder, own_root};
 
 /// The one command to run when the toolchain, or a part of it, is missing.
 pub const SETUP_COMMAND: &str = "cargo xtask setup";

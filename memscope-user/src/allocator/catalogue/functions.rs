@@ -19,6 +19,7 @@ const fn row(name: &'static str, kind: CallKind, count: Option<Argument>, size: 
             result: CallResult::Returned,
             failure_frees: false,
             flags: None,
+            rounds: false,
         },
     }
 }
@@ -26,6 +27,13 @@ const fn row(name: &'static str, kind: CallKind, count: Option<Argument>, size: 
 /// Takes the size at `size`, returns the block.
 const fn alloc(name: &'static str, size: u8) -> Entry {
     row(name, CallKind::Alloc, None, at(size))
+}
+
+/// As [`alloc`], in whole pages. tcmalloc's and mimalloc's end in a jump to their `memalign`, with the size rounded up.
+const fn pages(name: &'static str, size: u8) -> Entry {
+    let mut entry = alloc(name, size);
+    entry.role.rounds = true;
+    entry
 }
 
 /// Takes count and size, returns the block.
@@ -95,7 +103,7 @@ pub const C: &[Entry] = &[
     alloc("aligned_alloc", 1),
     alloc("memalign", 1),
     alloc("valloc", 0),
-    alloc("pvalloc", 0),
+    pages("pvalloc", 0),
     free("cfree"),
     // C23.
     free("free_sized"),
@@ -111,7 +119,7 @@ pub const C: &[Entry] = &[
     stored("__posix_memalign", 2),
     alloc("__libc_memalign", 1),
     alloc("__libc_valloc", 0),
-    alloc("__libc_pvalloc", 0),
+    pages("__libc_pvalloc", 0),
     free("__libc_cfree"),
 ];
 
@@ -169,7 +177,7 @@ pub const TCMALLOC: &[Entry] = &[
     alloc("tc_memalign", 1),
     stored("tc_posix_memalign", 2),
     alloc("tc_valloc", 0),
-    alloc("tc_pvalloc", 0),
+    pages("tc_pvalloc", 0),
     alloc("tc_new", 0),
     alloc("tc_new_nothrow", 0),
     alloc("tc_newarray", 0),
@@ -205,7 +213,7 @@ pub const TCMALLOC: &[Entry] = &[
     alloc("TCMallocInternalAlignedAlloc", 1),
     stored("TCMallocInternalPosixMemalign", 2),
     alloc("TCMallocInternalValloc", 0),
-    alloc("TCMallocInternalPvalloc", 0),
+    pages("TCMallocInternalPvalloc", 0),
     alloc("TCMallocInternalNew", 0),
     alloc("TCMallocInternalNewArray", 0),
     alloc("TCMallocInternalNewNothrow", 0),
@@ -267,7 +275,7 @@ pub const MIMALLOC: &[Entry] = &[
     alloc("mi_memalign", 1),
     alloc("mi_aligned_alloc", 1),
     alloc("mi_valloc", 0),
-    alloc("mi_pvalloc", 0),
+    pages("mi_pvalloc", 0),
     realloc_array("mi_reallocarray", 0, 1, 2),
     realloc_array("mi_aligned_recalloc", 0, 1, 2),
     realloc_array("mi_aligned_offset_recalloc", 0, 1, 2),

@@ -26,6 +26,10 @@ struct Candidate {
 /// The most indirect functions of one image that are resolved: each takes a look at every image's relocations.
 const MAX_INDIRECT: usize = 64;
 
+/// The most functions of one image that are probed, the whole catalogue and more: each takes a look at all of the image's
+/// code, and its probes some milliseconds to attach.
+const MAX_FUNCTIONS: usize = 256;
+
 /// What one allocator of an image comes to.
 pub(super) struct Planned {
     pub(super) name: AllocatorName,
@@ -187,8 +191,14 @@ fn finish(
             left_out,
         })
         .collect();
-    for candidate in by_address.into_values() {
+    for (number, candidate) in by_address.into_values().enumerate() {
         let owner = &mut planned[candidate.owner];
+        if number == MAX_FUNCTIONS {
+            let reason =
+                format!("it and what follows: more functions than the {MAX_FUNCTIONS} of one file that are probed");
+            owner.left_out.push(LeftOut::new(&candidate.name, reason));
+            break;
+        }
         let Some(offset) = image.segments().to_offset(candidate.address) else {
             continue;
         };

@@ -37,6 +37,7 @@ pub(super) fn parse(kind: SpecKind, text: &str) -> Result<CustomSpec, SpecError>
             result,
             failure_frees: false,
             flags: None,
+            rounds: false,
         },
     })
 }

@@ -26,9 +26,9 @@ pub(super) fn profile(database: Exported<'_>) -> Profile {
     ];
     builder.profile.sample_type = sample_type.map(|(kind, unit)| builder.value_type(kind, unit)).into();
     builder.profile.default_sample_type = builder.string("inuse_space");
-    // Every block is counted: one byte a sample.
+    // Every block is counted: one byte a sample. Values of sampled blocks are estimates already.
     builder.profile.period_type = Some(builder.value_type("space", "bytes"));
-    builder.profile.period = 1;
+    builder.profile.period = signed(report.sampling.map_or(1, |sampling| sampling.sample_bytes));
     builder.profile.time_nanos = nanoseconds(report.at_unix_s);
     builder.profile.duration_nanos = nanoseconds(report.collection.seconds);
     for line in comments(database) {
@@ -61,6 +61,7 @@ fn comments(database: Exported<'_>) -> Vec<String> {
         report.collection.state.text(),
         report.collection.seconds
     )];
+    lines.extend(label::estimated(report));
     lines.extend(report.losses.iter().map(|(key, count)| {
         let known = Counter::ALL.iter().find(|counter| counter.key() == *key);
         format!("loss: {count} {}", known.map_or(*key, |counter| counter.text()))

@@ -12,26 +12,15 @@ use std::io;
 
 use crate::report::model::CollectionState;
 use crate::report::sites::{SiteFigures, SitesReport};
-use crate::suppress::apply::Applied;
-use crate::verdict::{JudgedDatabase, Overall, Verdict};
+use crate::report::summary::Summary;
+use crate::verdict::{Overall, Verdict};
 use text::Metrics;
-
-/// One database and its verdicts.
-#[derive(Clone, Debug)]
-pub struct Judged {
-    /// The database by site.
-    pub report: SitesReport,
-    /// The verdicts on its sites, in the same order.
-    pub judged: JudgedDatabase,
-    /// The sites that are never called a leak.
-    pub suppressed: Applied,
-}
 
 /// What a host's databases look like at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
     /// Every database that could be read.
-    pub databases: &'a [Judged],
+    pub databases: &'a [Summary],
     /// How many could not.
     pub unreadable: u64,
     /// When: seconds since the Unix epoch.
@@ -52,6 +41,7 @@ pub fn write(host: Host<'_>, out: &mut dyn io::Write) -> io::Result<()> {
     about_memscope(host, &mut text);
     about_targets(host, &mut text);
     about_programs(&programs, &mut text);
+    about_sampling(&programs, &mut text);
     about_verdicts(&programs, &mut text);
     about_suppressions(&programs, &mut text);
     sites::write(&programs, &mut text);
@@ -108,7 +98,7 @@ fn about_targets(host: Host<'_>, text: &mut Metrics) {
     }
 }
 
-type Programs<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a Judged>>;
+type Programs<'a> = BTreeMap<(&'a str, &'a str), Vec<&'a Summary>>;
 
 /// One number of one database.
 type Reading = fn(&SitesReport) -> u64;
@@ -228,6 +218,34 @@ fn about_programs(programs: &Programs<'_>, text: &mut Metrics) {
     }
 }
 
+/// What of a program is not recorded: nothing, unless blocks are sampled.
+fn about_sampling(programs: &Programs<'_>, text: &mut Metrics) {
+    text.family(
+        "memscope_sample_bytes",
+        "gauge",
+        "Bytes allocated from one recorded block to the next, 0 when every block is recorded; of several processes, the most.",
+    );
+    for ((comm, exe), databases) in programs {
+        let of = |database: &&Summary| database.report.sampling.map_or(0, |sampling| sampling.sample_bytes);
+        let most = databases.iter().map(of).max().unwrap_or(0);
+        text.sample("memscope_sample_bytes", &[("comm", comm), ("exe", exe)], most);
+    }
+    text.family(
+        "memscope_live_bytes_error",
+        "gauge",
+        "How far memscope_live_bytes may be from the truth, 95 times in 100: 0 when every block is recorded.",
+    );
+    for ((comm, exe), databases) in programs {
+        let errors = databases.iter().filter_map(|database| database.report.bytes_error());
+        let squares: f64 = errors.map(|error| (error as f64).powi(2)).sum();
+        text.sample(
+            "memscope_live_bytes_error",
+            &[("comm", comm), ("exe", exe)],
+            squares.sqrt().ceil(),
+        );
+    }
+}
+
 fn about_verdicts(programs: &Programs<'_>, text: &mut Metrics) {
     text.family(
         "memscope_conclusive",
@@ -235,7 +253,7 @@ fn about_verdicts(programs: &Programs<'_>, text: &mut Metrics) {
         "1 when a leak could be told: 0 while collection is too young, lossy or not running; of several processes, the least.",
     );
     for ((comm, exe), databases) in programs {
-        let conclusive = |database: &&Judged| !matches!(database.judged.overall, Overall::Inconclusive);
+        let conclusive = |database: &&Summary| !matches!(database.judged.overall, Overall::Inconclusive);
         let all = databases.iter().all(conclusive);
         text.sample("memscope_conclusive", &[("comm", comm), ("exe", exe)], u64::from(all));
     }

@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use super::Programs;
 use super::text::Metrics;
-use super::{Judged, Programs};
 use crate::export::label;
 use crate::report::own_code::own_frame;
 use crate::report::sites::SiteFigures;
+use crate::report::summary::Summary;
 use crate::verdict::{Judgement, Verdict};
 
 /// Sites of one program that get a series of their own, by bytes alive: more would burden a Prometheus that watches
@@ -90,7 +91,7 @@ pub(super) fn write(programs: &Programs<'_>, text: &mut Metrics) {
 }
 
 /// The sites that have series: the largest, and the largest of those called a leak.
-fn shown_sites(databases: &[&Judged]) -> Vec<(u64, SiteSum)> {
+fn shown_sites(databases: &[&Summary]) -> Vec<(u64, SiteSum)> {
     let mut sums: BTreeMap<u64, SiteSum> = BTreeMap::new();
     for database in databases {
         for (site, judgement) in database.judged.with(&database.report) {

@@ -146,7 +146,12 @@ impl FrameInfo {
             let bases = bases.clone().set_eh_frame_hdr(header.address);
             let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok();
             if let Some(table) = parsed.as_ref().and_then(gimli::ParsedEhFrameHdr::table)
-                && let Ok(entry) = table.fde_for_address(section, &bases, code.0, EhFrame::cie_from_offset)
+                && let Ok(address) = table.lookup(code.0, &bases).and_then(gimli::Pointer::direct)
+                // Where entries are, the table says; where the section is, the section table.
+                && let Some(offset) = address.checked_sub(self.eh_frame.as_ref()?.address)
+                && let Ok(offset) = usize::try_from(offset)
+                && let Ok(entry) = section.fde_from_offset(&bases, offset.into(), EhFrame::cie_from_offset)
+                && entry.contains(code.0)
             {
                 return Some(entry);
             }
@@ -285,4 +290,36 @@ const UNSUPPORTED: WalkEnd = WalkEnd::Stack(StackEnd::UnsupportedRule);
 /// rbx, rbp, r12 to r15.
 const fn is_preserved(number: u16) -> bool {
     matches!(number, 3 | RBP | 12..=15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::memory::NoMemory;
+
+    /// What the fuzz target `call_stack` found.
+    #[test]
+    fn a_search_table_that_points_before_its_section_finds_nothing() {
+        // Version, encodings (udata8, udata4, udata4), where `.eh_frame` is, one entry: code and its description.
+        let header = [
+            &[1, 0x04, 0x03, 0x03][..],
+            &0x2000u64.to_le_bytes(),
+            &1u32.to_le_bytes(),
+            &0x1000u32.to_le_bytes(),
+            &0x1000u32.to_le_bytes(),
+        ];
+        let info = FrameInfo {
+            eh_frame: Some(Piece {
+                address: 0x2000,
+                bytes: vec![0; 4],
+            }),
+            eh_frame_header: Some(Piece {
+                address: 0x1ff0,
+                bytes: header.concat(),
+            }),
+            ..FrameInfo::default()
+        };
+        let found = info.caller(&Registers::new(0x1000, 0x7000), ElfAddress(0x1000), 0, &NoMemory);
+        assert!(matches!(found, Ok(None)));
+    }
 }

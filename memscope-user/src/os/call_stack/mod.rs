@@ -18,5 +18,7 @@ pub mod stop;
 mod walk;
 
 pub use code_map::CodeMap;
+pub use frame_info::{Caller, FrameInfo};
+pub use memory_copy::StackCopy;
 pub use registers::Registers;
 pub use walk::{WalkEnd, Walked, walk};

@@ -50,6 +50,8 @@ fn spec(function: &str) -> CallSpec {
         zero_size_frees: false,
         failure_frees: false,
         flags: None,
+        by_exits: false,
+        rounds: false,
         index: CallIndex(0),
     }
 }

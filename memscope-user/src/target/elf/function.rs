@@ -63,25 +63,22 @@ pub(super) struct TableAt {
     strings: (FileOffset, u64),
 }
 
-/// The tables an image has, by its sections, or by its dynamic section when it has no sections.
+/// The tables an image has, by its sections, or by its dynamic section when it has no sections. The format allows one of
+/// each kind (gABI, "Sections"); of more only the first is taken, lest a section table repeats one without end.
 pub(super) fn tables(sections: &[Section], dynamic: &Dynamic, full: SymbolTable) -> Vec<TableAt> {
-    let mut tables: Vec<_> = sections
-        .iter()
-        .filter(|section| !section.absent && !section.compressed)
-        .filter_map(|section| {
-            let table = match section.kind {
-                kind if kind == SHT_DYNSYM.0 => SymbolTable::Dynamic,
-                kind if kind == SHT_SYMTAB.0 => full,
-                _ => return None,
-            };
-            let strings = sections.get(section.link)?;
-            Some(TableAt {
-                table,
-                symbols: (section.offset, section.size),
-                strings: (strings.offset, strings.size),
-            })
+    let first_of = |kind: u32, table: SymbolTable| {
+        let section = sections
+            .iter()
+            .find(|section| section.kind == kind && !section.absent && !section.compressed)?;
+        let strings = sections.get(section.link)?;
+        Some(TableAt {
+            table,
+            symbols: (section.offset, section.size),
+            strings: (strings.offset, strings.size),
         })
-        .collect();
+    };
+    let dynamic_table = first_of(SHT_DYNSYM.0, SymbolTable::Dynamic);
+    let mut tables: Vec<_> = dynamic_table.into_iter().chain(first_of(SHT_SYMTAB.0, full)).collect();
     if !tables.iter().any(|table| table.table == SymbolTable::Dynamic)
         && let (Some(symbols), Some(strings)) = (dynamic.symbols, dynamic.strings)
     {

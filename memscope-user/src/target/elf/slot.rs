@@ -11,7 +11,7 @@ use super::section::Section;
 use super::{ElfError, text_at};
 use crate::target::address::{ElfAddress, FileOffset};
 
-/// The most relocations of one table that are looked at.
+/// The most relocations of one image that are looked at, over all its tables: sections may repeat one.
 const MAX_RELOCATIONS: u64 = 8 << 20;
 
 /// What the loader writes into a slot.
@@ -55,14 +55,14 @@ pub(super) fn visit(
         of_sections
     };
     let names = Names::read(bytes, sections, dynamic)?;
+    // Tables that share their bytes could be more than the file holds.
+    let mut left = (MAX_RELOCATIONS * entry).min(bytes.size());
     for (at, size) in tables {
-        if size / entry > MAX_RELOCATIONS {
-            return Err(ElfError::TooLarge {
-                what: "a relocation table",
-                size,
-                limit: MAX_RELOCATIONS * entry,
-            });
-        }
+        left = left.checked_sub(size).ok_or(ElfError::TooLarge {
+            what: "a relocation table",
+            size,
+            limit: left,
+        })?;
         let raw = bytes.read("a relocation table", at, size - size % entry)?;
         let relocations =
             pod::slice_from_all_bytes::<Rela64<LE>>(&raw).map_err(|()| ElfError::Malformed("relocation table"))?;

@@ -135,11 +135,18 @@ fn confidence_falls_with_losses_missed_frees_and_few_events() {
             Doubts {
                 lost_share,
                 missed_frees,
+                sampled: false,
             },
         )
     };
     assert!(doubt(0.3, 0).evidence.confidence < many);
     assert!(doubt(0.0, 300).evidence.confidence < many);
+    let sampled = Doubts {
+        sampled: true,
+        ..Doubts::default()
+    };
+    let sampled = leak(100).judge_doubting(300_000, &[], sampled).evidence.confidence;
+    assert!(sampled < many, "{sampled} {many}");
     let ghosts = doubt(0.0, 10_000);
     assert_eq!(ghosts.reason, Reason::Needs(Need::SeenFrees));
     assert!(ghosts.grows);

@@ -287,3 +287,42 @@ fn musl_is_told_by_its_marks() {
     assert_eq!(names(&discovery), [AllocatorName::Musl], "{discovery}");
     assert!(!named(&discovery, "realloc").call.zero_size_frees);
 }
+
+#[test]
+fn an_image_with_malloc_at_thousands_of_addresses_is_not_probed_at_all_of_them() {
+    let folder = Folder::new("mallocs");
+    let path = library(&folder, "__asm__(\".text\\n.skip 8192, 0x90\");\n");
+    let mut bytes = std::fs::read(&path).expect("the library");
+    let image = crate::target::elf::ElfImage::parse(bytes.clone()).expect("a library");
+    let sections = image.sections();
+    let index = sections
+        .iter()
+        .position(|section| section.name == ".symtab")
+        .expect("symbols");
+    let mut malloc = None;
+    let _problems = image.visit_functions(&mut |function| {
+        malloc = malloc.or((function.name == "malloc").then_some(function.address.0));
+    });
+    let malloc = malloc.expect("malloc");
+    let symbols = &bytes[sections[index].offset.0 as usize..][..sections[index].size as usize];
+    let is_malloc = |symbol: &&[u8]| symbol[8..16] == malloc.to_le_bytes();
+    let symbol = symbols.chunks(24).find(is_malloc).expect("its symbol").to_vec();
+    let header = u64::from_le_bytes(bytes[40..48].try_into().expect("8 bytes")) as usize + index * 64;
+    let (at, size) = (bytes.len() as u64, 4000 * 24u64);
+    bytes[header + 24..header + 32].copy_from_slice(&at.to_le_bytes());
+    bytes[header + 32..header + 40].copy_from_slice(&size.to_le_bytes());
+    for number in 0..4000 {
+        let at = bytes.len();
+        bytes.extend_from_slice(&symbol);
+        bytes[at + 8..at + 16].copy_from_slice(&(malloc - number).to_le_bytes());
+    }
+    std::fs::write(&path, bytes).expect("the library");
+    let discovery = in_file(&path);
+    let probed = discovery.functions().count();
+    assert!(probed < 500, "{probed} functions");
+    let left_out: Vec<_> = discovery.found.iter().flat_map(|found| &found.left_out).collect();
+    assert!(
+        left_out.iter().any(|left| left.reason.contains("more functions than")),
+        "what is not probed is said: {left_out:?}"
+    );
+}

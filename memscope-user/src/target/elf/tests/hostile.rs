@@ -2,6 +2,8 @@
 //! panic.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
@@ -186,4 +188,59 @@ fn a_note_that_never_ends() {
     assert_eq!(note::build_id(&note, 4), None);
     assert_eq!(note::build_id(&[0xff; 64], 8), None);
     assert_eq!(note::build_id(&[0; 64], 4), None);
+}
+
+/// Counts the bytes that are read of an image.
+struct Counted(Vec<u8>, Arc<AtomicU64>);
+
+impl ImageBytes for Counted {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read_into(&self, offset: FileOffset, buffer: &mut [u8]) -> io::Result<()> {
+        self.1.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.0.read_into(offset, buffer)
+    }
+}
+
+/// The library with `count` more sections, each a copy of the one with this name, and each as long as all of the file.
+fn with_copies(library: &[u8], name: &str, count: u16) -> Vec<u8> {
+    let image = ElfImage::parse(library.to_vec()).expect("a library");
+    let index = image
+        .sections()
+        .iter()
+        .position(|section| section.name == name)
+        .expect("the section");
+    let table = u64::from_le_bytes(library[40..48].try_into().expect("8 bytes")) as usize;
+    let known = u16::from_le_bytes([library[60], library[61]]);
+    let mut bytes = library.to_vec();
+    let new_table = bytes.len() as u64;
+    bytes.extend_from_slice(&library[table..table + usize::from(known) * 64]);
+    let mut copy = library[table + index * 64..][..64].to_vec();
+    copy[24..32].fill(0);
+    copy[32..40].copy_from_slice(&(new_table / 24 * 24).to_le_bytes());
+    for _ in 0..count {
+        bytes.extend_from_slice(&copy);
+    }
+    bytes[40..48].copy_from_slice(&new_table.to_le_bytes());
+    bytes[60..62].copy_from_slice(&(known + count).to_le_bytes());
+    bytes
+}
+
+#[test]
+fn sections_that_repeat_one_table_do_not_multiply_the_work() {
+    let folder = Folder::new("copies");
+    let library = victim(&folder);
+    for name in [".symtab", ".dynsym", ".rela.plt"] {
+        let bytes = with_copies(&library, name, 60_000);
+        let (size, read) = (bytes.len() as u64, Arc::new(AtomicU64::new(0)));
+        let image = ElfImage::parse(Counted(bytes, Arc::clone(&read))).expect("its headers are good");
+        let mut functions = 0u64;
+        let _problems = image.visit_functions(&mut |_| functions += 1);
+        let _unreadable = image.visit_slots(&mut |_| {});
+        let read = read.load(Ordering::Relaxed);
+        assert!(read < 8 * size, "{name}: {read} bytes read of {size}");
+        assert!(functions < size, "{name}: {functions}");
+    }
 }
