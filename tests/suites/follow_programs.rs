@@ -8,9 +8,7 @@ use memscope_tests::memscope::Memscope;
 use memscope_tests::process;
 use memscope_tests::report::number;
 use memscope_tests::target::Target;
-use memscope_tests::workload::{Folder, nginx};
-#[cfg(feature = "every-allocator")]
-use memscope_tests::workload::{Kind, Running, redis};
+use memscope_tests::workload::{Folder, Kind, Running, nginx, redis};
 
 fn detach_all(memscope: &Memscope) {
     memscope.ok(&["detach", "--all"]);
@@ -102,7 +100,6 @@ fn two_children(pid: u32) -> Option<Vec<u32>> {
     (children.len() == 2).then_some(children)
 }
 
-#[cfg(feature = "every-allocator")]
 #[test]
 fn redis_servers_background_save_is_followed_and_its_own_set_loses_nothing() {
     let memscope = Memscope::new();
