@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod counter;
+pub mod family;
 pub mod inflight;
 pub mod limits;
 pub mod live;

@@ -17,6 +17,10 @@ pub const MAX_FRAMES: usize = 128;
 /// Probed calls of one thread that can be open at once: one, and one more for each signal handler on top of another that interrupted
 /// one. A power of two.
 pub const MAX_NESTING: usize = 8;
+/// Living processes of one followed family.
+pub const FAMILY_CAPACITY: u32 = 4096;
+/// Bytes of the ring that tells a follower of its family: some twelve hundred records.
+pub const FAMILY_EVENT_BYTES: u32 = 64 << 10;
 /// Names of the maps, as pinned in the session's folder of the BPF file system.
 pub mod map {
     /// address → [`crate::live::LiveBlock`]
@@ -47,6 +51,14 @@ pub mod map {
     pub const REGIONS: &str = "REGIONS";
     /// one [`crate::region::RegionWork`]
     pub const REGION_WORK: &str = "REGION_WORK";
+    /// process id → [`crate::family::Member`]; of a followed family, not of a session
+    pub const FAMILY: &str = "FAMILY";
+    /// ring of [`crate::family::FamilyEvent`]
+    pub const FAMILY_EVENTS: &str = "FAMILY_EVENTS";
+    /// counts of what a follower could not be told
+    pub const FAMILY_TALLY: &str = "FAMILY_TALLY";
+    /// Every map of a followed family.
+    pub const OF_FAMILY: [&str; 3] = [FAMILY, FAMILY_EVENTS, FAMILY_TALLY];
     /// Every map that outlives the program that loads it.
     pub const PINNED: [&str; 14] = [
         LIVE,

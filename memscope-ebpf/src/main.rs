@@ -17,6 +17,7 @@ mod maps;
 mod region_map;
 mod regions;
 mod registers;
+mod relatives;
 mod sampler;
 mod signal;
 mod sites;

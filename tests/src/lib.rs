@@ -3,6 +3,7 @@
 mod coverage;
 pub mod deadline;
 pub mod difference;
+pub mod follower;
 pub mod ledger;
 pub mod memscope;
 pub mod oracle;

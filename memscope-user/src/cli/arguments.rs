@@ -40,7 +40,7 @@ pub enum Command {
     /// Stop collecting and destroy the database
     Detach(DetachArguments),
     /// Create a database, without collecting
-    Create(AttachArguments),
+    Create(CreateArguments),
     /// Start collecting into the database
     Start(TargetArguments),
     /// Take in what a target has loaded since: allocators to probe, code to unwind and to name
@@ -109,9 +109,29 @@ impl TargetArguments {
     }
 }
 
-/// `attach` and `create`.
+/// `attach`.
 #[derive(Clone, Debug, Args)]
 pub struct AttachArguments {
+    /// Whom
+    #[command(flatten)]
+    pub target: TargetArguments,
+    /// How
+    #[command(flatten)]
+    pub settings: SettingsArguments,
+    /// Stay in the foreground and attach each child of the targets, too, when it is forked and when it execs, and theirs: each
+    /// gets a database of its own with the same settings
+    #[arg(long)]
+    pub follow: bool,
+    /// Databases of one target's descendants that may be there at once, those of ended ones included; further children are
+    /// refused in words
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "follow",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(memscope_ebpf::limits::FAMILY_CAPACITY)))]
+    pub max_children: u32,
+}
+
+/// `create`.
+#[derive(Clone, Debug, Args)]
+pub struct CreateArguments {
     /// Whom
     #[command(flatten)]
     pub target: TargetArguments,

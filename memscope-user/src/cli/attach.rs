@@ -82,13 +82,16 @@ impl SettingsArguments {
 }
 
 /// Databases of targets that ended longer ago than this are removed by an attach.
-const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
+pub const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
 
 /// Runs `attach`. One target that cannot be attached does not keep the others from it.
 ///
 /// # Errors
 /// Of the first target that failed, after all were tried.
 pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, CommandError> {
+    if arguments.follow {
+        return super::follow::run(arguments, verbose);
+    }
     let roots = Roots::from_environment();
     let targets = select::processes(&arguments.target)?;
     let settings = arguments.settings.settings(&roots)?;
@@ -161,7 +164,7 @@ pub fn one(
 }
 
 /// Keeps what the target's memory is now: later reports tell its growth from here. Not worth failing for.
-fn remember(roots: &Roots, target: &Target) {
+pub fn remember(roots: &Roots, target: &Target) {
     let snapshot = Session::open(roots, target.id)
         .map_err(CommandError::from)
         .and_then(|session| {

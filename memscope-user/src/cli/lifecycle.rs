@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
-use super::arguments::{AttachArguments, DetachArguments, GcArguments, TargetArguments};
+use super::arguments::{CreateArguments, DetachArguments, GcArguments, TargetArguments};
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
 use crate::collection::steps;
 use crate::database::error::DatabaseError;
+use crate::database::family;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
@@ -22,7 +23,7 @@ use crate::target::process::Target;
 ///
 /// # Errors
 /// Of the first target that failed.
-pub fn create(arguments: &AttachArguments) -> Result<ExitCode, CommandError> {
+pub fn create(arguments: &CreateArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let settings = arguments.settings.settings(&roots)?;
     for target in select::processes(&arguments.target)? {
@@ -94,6 +95,9 @@ pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let ids = if arguments.all {
+        for root in family::list(&roots)? {
+            family::remove(&roots, root)?;
+        }
         store::list(&roots)?
     } else {
         named_databases(&roots, &arguments.target)?
@@ -104,6 +108,8 @@ pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
 fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandError> {
     let mut failed = None;
     for id in ids {
+        // Whoever follows its children must not attach more of them.
+        family::remove(roots, id)?;
         // A database that was never started, or is unfinished, has no collection to stop.
         match steps::stop(roots, id) {
             Ok(_) => say("Memory scope data collection stopped")?,
@@ -163,6 +169,7 @@ pub fn gc(arguments: &GcArguments) -> Result<ExitCode, CommandError> {
 /// Something cannot be removed.
 pub fn collect_garbage(roots: &Roots, older_than_s: u64) -> Result<usize, CommandError> {
     let mut removed = 0;
+    family::collect_garbage(roots)?;
     for id in store::list(roots)? {
         let paths = roots.session(id);
         if !paths.file().exists() || !paths.bpf.exists() {

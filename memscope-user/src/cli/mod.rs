@@ -9,6 +9,7 @@ pub mod diff;
 mod doctor;
 pub mod export;
 mod floor;
+mod follow;
 mod lifecycle;
 mod mark;
 pub mod merge;

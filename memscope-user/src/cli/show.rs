@@ -18,6 +18,7 @@ use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
 use crate::database::session::{LiveTotals, Session};
+use crate::database::session_file::Followed;
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
@@ -40,6 +41,9 @@ struct Stats {
     state: &'static str,
     since_unix_s: Option<u64>,
     seconds: u64,
+    /// Of a process that `attach --follow` attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    followed: Option<FollowedPart>,
     functions: usize,
     cost: Option<CostPart>,
     live: Live,
@@ -54,6 +58,24 @@ struct Stats {
     events: BTreeMap<&'static str, u64>,
     anomalies: BTreeMap<&'static str, u64>,
     losses: BTreeMap<&'static str, u64>,
+}
+
+/// How a process came to be attached with its family.
+#[derive(Debug, Serialize)]
+struct FollowedPart {
+    root: u32,
+    parent: Option<u32>,
+    unwatched_ms: u64,
+}
+
+impl From<Followed> for FollowedPart {
+    fn from(followed: Followed) -> Self {
+        Self {
+            root: followed.root.pid.0,
+            parent: followed.parent.map(|parent| parent.0),
+            unwatched_ms: followed.unwatched_ms,
+        }
+    }
 }
 
 /// What collection costs the target now.
@@ -120,6 +142,7 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
         state: collection.state.text(),
         since_unix_s: collection.since_unix_s,
         seconds: collection.seconds,
+        followed: session.file.followed.map(FollowedPart::from),
         functions: session.file.calls.len(),
         cost: cost.map(CostPart::from),
         live: Live {
@@ -157,6 +180,16 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
 fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "Target: {} {}", stats.pid, Escaped(&stats.comm))?;
     writeln!(out, "  collection     {}, {} s", stats.state, stats.seconds)?;
+    if let Some(followed) = &stats.followed {
+        let parent = followed.parent.map(|parent| format!(", forked by {parent}"));
+        writeln!(
+            out,
+            "  family         of {}{}; at most its first {} ms were not watched",
+            followed.root,
+            parent.unwrap_or_default(),
+            followed.unwatched_ms
+        )?;
+    }
     writeln!(out, "  functions      {} probed", stats.functions)?;
     if let Some(cost) = &stats.cost {
         writeln!(out, "  cost           {cost}")?;

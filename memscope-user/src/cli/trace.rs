@@ -1,6 +1,7 @@
 //! `trace`: in the foreground — attach, wait, print, detach.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -18,6 +19,7 @@ use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::exit::ExitCode;
 use crate::target::identity::Pid;
+use crate::target::launch::{End, launch};
 use crate::target::process::Target;
 
 /// How often the target is looked at for its end.
@@ -38,14 +40,19 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
     // Signals are caught before anything is attached, so that none can leave probes behind.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut child = None;
+    let mut launched = None;
     let target = match arguments.pid {
         Some(pid) => Target::of_pid(Pid(pid))?,
         None => {
-            let started = start_command(&arguments.command)?;
-            let pid = started.id().unwrap_or_default();
-            child = Some(started);
-            Target::of_pid(Pid(pid))?
+            let command = launch(&arguments.command).map_err(|source| cannot_start(&arguments.command, source))?;
+            if let Some(why) = &command.not_held {
+                say(&format!(
+                    "the command could not be held before it began ({why}): what it did before it was attached is not seen"
+                ));
+            }
+            let target = Target::of_pid(command.pid());
+            launched = Some(command);
+            target?
         }
     };
     if arguments.pid.is_some() && !arguments.command.is_empty() {
@@ -54,6 +61,9 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
     let had_database = roots.session(target.id).file().exists();
     let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
     let attached = attach::one(&roots, &target, &settings, diagnostics, verbose)?;
+    if let Some(command) = &mut launched {
+        command.release();
+    }
     let deadline = arguments.duration.map(Age::duration);
     tokio::select! {
         () = end_of(&target) => {}
@@ -69,8 +79,10 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         complain(&error);
     }
     // A command of ours that still runs is let run on.
-    if let Some(mut child) = child {
-        let _ = child.try_wait();
+    match launched.map(|mut command| command.end()) {
+        Some(Ok(Some(End::Exited(code)))) => say(&format!("the command ended with exit code {code}")),
+        Some(Ok(Some(End::Killed(signal)))) => say(&format!("the command was ended by signal {signal}")),
+        _ => {}
     }
     printed.map(|_| ExitCode::Success)
 }
@@ -148,10 +160,20 @@ fn start_command(command: &[OsString]) -> Result<Child, CommandError> {
         .split_first()
         .ok_or_else(|| CommandError::Usage("no command to trace".into()))?;
     let spawned = Command::new(program).args(rest).spawn();
-    spawned.map_err(|source| CommandError::Spawn {
-        command: program.to_string_lossy().into_owned(),
+    spawned.map_err(|source| cannot_start(command, source))
+}
+
+fn cannot_start(command: &[OsString], source: io::Error) -> CommandError {
+    let program = command.first().map(|program| program.to_string_lossy().into_owned());
+    CommandError::Spawn {
+        command: program.unwrap_or_default(),
         source,
-    })
+    }
+}
+
+fn say(text: &str) {
+    // Nothing more can be done when stderr is gone.
+    let _ = writeln!(io::stderr(), "memscope: {text}");
 }
 
 async fn end_of(target: &Target) {

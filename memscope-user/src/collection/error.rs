@@ -62,6 +62,17 @@ pub enum CollectionError {
         /// What was found, and the flag that overrides it.
         finding: String,
     },
+    /// Following would make more databases than it may.
+    #[error(
+        "there are {most} databases of descendants of process {root} already (`--max-children`), each some 24 MiB of the \
+         kernel's memory; `memscope detach` of some makes room"
+    )]
+    TooManyChildren {
+        /// The followed target.
+        root: u32,
+        /// How many there may be.
+        most: usize,
+    },
     /// Collection would cost more than it may.
     #[error(
         "process {pid} is not attached: its calls cost {percent:.1} % of one CPU now, more than `--max-cpu {budget}`; \
@@ -91,6 +102,7 @@ impl CollectionError {
             | Self::Architecture { .. }
             | Self::PidNamespace
             | Self::Danger { .. }
+            | Self::TooManyChildren { .. }
             | Self::OverBudget { .. } => ExitCode::NotPermitted,
             Self::Target(error) => match error {
                 TargetError::NoSuchProcess(_) | TargetError::Ended(_) | TargetError::NoMatch(_) => ExitCode::NotFound,
@@ -114,12 +126,16 @@ impl CollectionError {
 fn database_code(error: &DatabaseError) -> ExitCode {
     match error {
         DatabaseError::Missing(_) | DatabaseError::Unfinished { .. } => ExitCode::NotFound,
-        DatabaseError::Exists(_) | DatabaseError::Running(_) | DatabaseError::NotRunning(_) => ExitCode::Usage,
+        DatabaseError::Exists(_)
+        | DatabaseError::Running(_)
+        | DatabaseError::NotRunning(_)
+        | DatabaseError::Followed(_) => ExitCode::Usage,
         DatabaseError::File { .. }
         | DatabaseError::Suspicious { .. }
         | DatabaseError::SessionFile { .. }
         | DatabaseError::OtherVersion { .. }
         | DatabaseError::Load(_)
+        | DatabaseError::FamilyFull(_)
         | DatabaseError::Map { .. } => ExitCode::NotPermitted,
     }
 }

@@ -6,6 +6,7 @@ pub mod code;
 pub mod cost;
 pub mod error;
 pub mod estimate;
+pub mod follow;
 pub mod memory_use;
 mod naming;
 mod progress;

@@ -14,7 +14,7 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Exceeded, Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Followed, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::host::preflight::{self, Finding};
 use crate::probe::plan::PlannedCall;
@@ -87,6 +87,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         capacities,
         limits: settings.limits,
         accepted: settings.accepted,
+        followed: None,
         by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
@@ -334,6 +335,18 @@ pub fn attach(
             Err(error)
         }
     }
+}
+
+/// Writes down that a target was attached because its family is followed.
+///
+/// # Errors
+/// No database, or its file cannot be written.
+pub fn note_followed(roots: &Roots, id: TargetId, followed: Followed) -> Result<(), CollectionError> {
+    let paths = roots.session(id);
+    let _lock = store::lock_existing(&paths, id)?;
+    let mut file = SessionFile::read(&paths.file(), id)?;
+    file.followed = Some(followed);
+    Ok(file.write(&paths.file())?)
 }
 
 /// Brings a database up to date with what its target has mapped since: the mapping table, and, while collection runs, probes

@@ -22,6 +22,12 @@ pub enum DatabaseError {
     /// `stop` on a stopped collection.
     #[error("collection for process {0} is not running: `memscope start {pid}` starts it", pid = .0.pid)]
     NotRunning(TargetId),
+    /// `attach --follow` of a target whose children another command follows.
+    #[error("the children of process {pid} are followed by another `memscope attach --follow` already", pid = .0.pid)]
+    Followed(TargetId),
+    /// `attach --follow` of a target with more living descendants than a family can hold.
+    #[error("process {pid} has more than {most} living descendants: they are too many to follow", pid = .0.pid, most = memscope_ebpf::limits::FAMILY_CAPACITY)]
+    FamilyFull(TargetId),
     /// The pieces of a session do not fit together: a command was killed while it made or removed it.
     #[error("the database of process {id} is unfinished ({what}): `memscope destroy {pid}` removes it", pid = .id.pid)]
     Unfinished {

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use memscope_ebpf::family::Member;
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::live::LiveBlock;
 use memscope_ebpf::region::{Region, RegionWork};
@@ -26,6 +27,8 @@ const BPF_MAP_GET_NEXT_KEY: u32 = 4;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_MAP_LOOKUP_BATCH: u32 = 24;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
+/// Flag of an update: only where there is no value.
+const BPF_NOEXIST: u64 = 1;
 
 /// Values that a batch read takes in at once.
 const BATCH_BYTES: usize = 128 << 10;
@@ -56,6 +59,8 @@ unsafe impl Plain for State {}
 unsafe impl Plain for Control {}
 // SAFETY: as above.
 unsafe impl Plain for InFlight {}
+// SAFETY: as above.
+unsafe impl Plain for Member {}
 
 /// The part of `union bpf_attr` for commands on one element.
 #[repr(C)]
@@ -160,6 +165,20 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
     pub fn update(&self, key: K, value: &V) -> io::Result<()> {
         let mut attr = self.element(&key, std::ptr::from_ref(value) as u64);
         bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+    }
+
+    /// Sets the value of a key that has none; `false` when it has one.
+    ///
+    /// # Errors
+    /// The kernel refused: the map is full.
+    pub fn insert_new(&self, key: K, value: &V) -> io::Result<bool> {
+        let mut attr = self.element(&key, std::ptr::from_ref(value) as u64);
+        attr.flags = BPF_NOEXIST;
+        match bpf(BPF_MAP_UPDATE_ELEM, &mut attr) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a key; `false` when it was not there.

@@ -1,12 +1,14 @@
 //! Loads the BPF object: once to create a session's maps, again at each start to have programs to attach.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aya::maps::Map;
 use aya::programs::{ProgramError, ProgramInfo, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
-use memscope_ebpf::limits::map;
+use memscope_ebpf::family::TASK_FIELDS;
+use memscope_ebpf::limits::{FAMILY_CAPACITY, FAMILY_EVENT_BYTES, map};
 use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
@@ -22,6 +24,16 @@ pub const TRACEPOINTS: [(&str, &str); 3] = [
     ("thread_exit", "sched_process_exit"),
     ("signal_delivered", "signal_deliver"),
 ];
+
+/// As [`TRACEPOINTS`], for a followed family.
+pub const FAMILY_TRACEPOINTS: [(&str, &str); 3] = [
+    ("relative_born", "task_newtask"),
+    ("relative_exec", "sched_process_exec"),
+    ("relative_exit", "sched_process_exit"),
+];
+
+/// Places in the kernel's structures, as the programs of a family read them.
+const TASK_LAYOUT: &str = "TASK_LAYOUT";
 
 /// How many elements the maps that are sized at load have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +116,29 @@ pub fn object_alone() -> Result<Ebpf, DatabaseError> {
         .map_err(|error| DatabaseError::Load(with_causes(&error)))
 }
 
+/// Loads the object for a followed family: its maps are pinned in `folder`, or taken from there.
+///
+/// # Errors
+/// As [`object`].
+pub fn family(folder: &Path, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, DatabaseError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader.override_global(aya_log::LEVEL, &0u8, true);
+    loader.override_global(TASK_LAYOUT, &layout, true);
+    loader.map_max_entries(LOG_MAP, LEAST_RING);
+    for name in [map::LIVE, map::PAGES, map::ROWS] {
+        loader.map_max_entries(name, 1);
+    }
+    loader.map_max_entries(map::FAMILY, FAMILY_CAPACITY);
+    loader.map_max_entries(map::FAMILY_EVENTS, FAMILY_EVENT_BYTES);
+    for name in map::OF_FAMILY {
+        loader.map_pin_path(name, folder.join(name));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
 /// A map of a loaded object.
 ///
 /// # Errors
@@ -180,7 +215,7 @@ pub fn every_program(paths: &SessionPaths) -> Result<Vec<Verified>, DatabaseErro
         let info = uprobe(&mut object, name)?.info();
         loaded.push(verified(name, begun, info));
     }
-    for (name, _) in TRACEPOINTS {
+    for (name, _) in TRACEPOINTS.iter().chain(&FAMILY_TRACEPOINTS) {
         let begun = Instant::now();
         let info = raw_tracepoint(&mut object, name)?.info();
         loaded.push(verified(name, begun, info));

@@ -2,6 +2,7 @@
 
 pub mod bpffs;
 pub mod error;
+pub mod family;
 pub mod folder;
 pub mod kernel_map;
 pub mod links;

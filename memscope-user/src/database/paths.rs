@@ -33,7 +33,16 @@ impl Roots {
             run: self.run.join(target.to_string()),
         }
     }
+
+    /// The folder in which a followed family is pinned. Its name is no session's.
+    #[must_use]
+    pub fn family(&self, root: TargetId) -> PathBuf {
+        self.bpf.join(format!("{FAMILY_PREFIX}{root}"))
+    }
 }
+
+/// What the name of a family's folder begins with, before that of its first target.
+pub const FAMILY_PREFIX: &str = "family-";
 
 /// The folders of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]

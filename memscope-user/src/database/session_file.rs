@@ -12,7 +12,7 @@ use crate::host::preflight::Accepted;
 use crate::probe::plan::PlannedCall;
 use crate::symbol::SavedModule;
 use crate::target::address::BuildId;
-use crate::target::identity::TargetId;
+use crate::target::identity::{Pid, TargetId};
 use crate::unwind::Layout;
 
 /// Name and version of the layout; the maps' layout is a part of it.
@@ -43,6 +43,9 @@ pub struct SessionFile {
     /// Dangers to the target that the user accepts.
     #[serde(default)]
     pub accepted: Accepted,
+    /// Of a process that was attached because its family is followed.
+    #[serde(default)]
+    pub followed: Option<Followed>,
     /// Functions named by hand.
     pub by_hand: Vec<SavedSpec>,
     /// Times in which collection ran, in order. Written before CONTROL is: while CONTROL says that collection runs, the
@@ -56,6 +59,17 @@ pub struct SessionFile {
     pub layout: Layout,
     /// Probed functions; a call index is a position in this list.
     pub calls: Vec<PlannedCall>,
+}
+
+/// How a process came to be attached by `attach --follow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Followed {
+    /// The target whose descendant it is.
+    pub root: TargetId,
+    /// Who forked it, if that was seen.
+    pub parent: Option<Pid>,
+    /// For how long it, or the program it runs, ran unwatched, at most; milliseconds.
+    pub unwatched_ms: u64,
 }
 
 /// What collection may cost the target, and whether it samples.

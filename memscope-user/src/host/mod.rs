@@ -2,6 +2,8 @@
 
 pub mod calibration;
 pub mod checks;
+pub mod interrupts;
+pub mod kernel_layout;
 pub mod preflight;
 pub mod privilege;
 pub mod sacrifice;

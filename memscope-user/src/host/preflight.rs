@@ -163,7 +163,12 @@ fn exceptions(survey: &Survey) -> Option<Finding> {
 const DEBUGGERS: [&str; 5] = ["gdb", "lldb", "lldb-server", "gdbserver", "rr"];
 
 fn debugger(status: &str) -> Option<Finding> {
-    let tracer: u32 = field(status, "TracerPid")?.parse().ok().filter(|pid| *pid != 0)?;
+    // memscope itself holds a command that it starts, and puts no breakpoint of that kind anywhere.
+    let own = std::process::id();
+    let tracer: u32 = field(status, "TracerPid")?
+        .parse()
+        .ok()
+        .filter(|pid| ![0, own].contains(pid))?;
     let comm = fs::read_to_string(format!("/proc/{tracer}/comm")).unwrap_or_default();
     let comm = comm.trim();
     let known = DEBUGGERS.contains(&comm);

@@ -4,10 +4,13 @@ pub mod address;
 #[cfg(test)]
 pub(crate) mod compiled;
 pub mod debug_file;
+pub mod descendants;
 pub mod elf;
 pub mod files;
 pub mod identity;
+pub mod launch;
 pub mod loaded;
+pub mod loader;
 pub mod mapping;
 pub mod memory;
 pub mod process;

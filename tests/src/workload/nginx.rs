@@ -9,9 +9,21 @@ use crate::deadline::{REPLY, until};
 
 /// nginx that serves `folder` on a socket there, in the foreground, without workers.
 pub fn command(folder: &Path) -> Command {
+    command_with(folder, "master_process off;")
+}
+
+/// The same with a master and as many workers, which reads its configuration again at SIGHUP.
+pub fn with_workers(folder: &Path, workers: u32) -> Command {
+    command_with(
+        folder,
+        &format!("master_process on; worker_processes {workers}; user root root;"),
+    )
+}
+
+fn command_with(folder: &Path, processes: &str) -> Command {
     let place = folder.display();
     let configuration = format!(
-        "daemon off; master_process off; pid {place}/pid; error_log {place}/errors;
+        "daemon off; {processes} pid {place}/pid; error_log {place}/errors;
 events {{ worker_connections 64; }}
 http {{
     access_log off; gzip on; gzip_min_length 1; gzip_types text/plain; default_type text/plain;

@@ -80,6 +80,19 @@ pub fn round(folder: &Path, round: u32) -> Vec<String> {
     vec![format!("{lines} lines, {bytes} bytes, database {last}")]
 }
 
+/// Has it save its database from a child that it forks; gives its answer.
+pub fn save_in_background(folder: &Path) -> String {
+    let mut bytes = Vec::new();
+    request(&mut bytes, &["BGSAVE"]);
+    let mut stream = connect(folder);
+    stream.write_all(&bytes).expect("redis-server reads");
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .expect("redis-server answers");
+    answer.trim_end().to_owned()
+}
+
 /// Tells it to end.
 pub fn shut_down(folder: &Path) {
     let mut bytes = Vec::new();

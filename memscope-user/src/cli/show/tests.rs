@@ -1,5 +1,7 @@
 //! `stats` and `list` as JSON against their schemas.
 
+use memscope_ebpf::site::StackEnd;
+
 use super::*;
 use crate::report::schemas::check;
 
@@ -41,6 +43,7 @@ fn json_is_what_the_schemas_say() {
         state: "stopped",
         since_unix_s: None,
         seconds: 3,
+        followed: None,
         functions: 4,
         cost: cost(),
         live: live(),
