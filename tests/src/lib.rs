@@ -1,5 +1,6 @@
 //! Harness of memscope's end-to-end suites: target programs, the command under test, and the comparison of whole live sets.
 
+pub mod corpus;
 mod coverage;
 pub mod deadline;
 pub mod difference;

@@ -1,0 +1,1 @@
+//! Leaks planted in real programs.
