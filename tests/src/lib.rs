@@ -7,6 +7,7 @@ pub mod difference;
 pub mod ledger;
 pub mod memscope;
 pub mod oracle;
+pub mod planted;
 pub mod process;
 pub mod program;
 pub mod report;
