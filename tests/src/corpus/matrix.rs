@@ -18,11 +18,13 @@ pub struct Matrix {
     pub accusations: Vec<Observation>,
     /// Leaks not found in time, as last seen.
     pub missed: Vec<Observation>,
-    /// Leaks; found in time; found in time by one look alone.
+    /// How many leaks there were.
     pub leaks: usize,
-    /// See above.
+    /// Called leaking at one report in time at least, as a cron job tells it.
     pub found: usize,
-    /// See above.
+    /// Called leaking at the last report in time.
+    pub found_at_the_end: usize,
+    /// Called leaking by one look alone.
     pub found_at_once: usize,
     judgements: usize,
 }
@@ -79,15 +81,13 @@ impl Matrix {
         }
         self.leaks += 1;
         self.found_at_once += usize::from(once.is_some_and(|once| once.accused()));
-        let found = of(View::Watched).find(|one| one.accused());
-        if let Some(found) = found {
-            row.found_after.push(found.after_ms / 1000);
-        }
-        // What was said of a leak last is what counts.
-        if last.accused() {
-            self.found += 1;
-        } else {
-            self.missed.push((*last).clone());
+        self.found_at_the_end += usize::from(last.accused());
+        match of(View::Watched).find(|one| one.accused()) {
+            Some(found) => {
+                self.found += 1;
+                row.found_after.push(found.after_ms / 1000);
+            }
+            None => self.missed.push((*last).clone()),
         }
     }
 }
@@ -128,8 +128,8 @@ impl fmt::Display for Matrix {
         }
         writeln!(
             f,
-            "\n{} runs, {} judgements: {} false accusations; {} of {} leaks found within {} s of attach ({:.1} %), {} when \
-             asked once only",
+            "\n{} runs, {} judgements: {} false accusations; {} of {} leaks found within {} s of attach ({:.1} %), {} by \
+             the last report, {} when asked once only",
             self.runs,
             self.judgements,
             self.accusations.len(),
@@ -137,6 +137,7 @@ impl fmt::Display for Matrix {
             self.leaks,
             DUE.as_secs(),
             100.0 * self.found as f64 / self.leaks.max(1) as f64,
+            self.found_at_the_end,
             self.found_at_once,
         )
     }
