@@ -1,5 +1,6 @@
 //! Harness of memscope's end-to-end suites: target programs, the command under test, and the comparison of whole live sets.
 
+pub mod corpus;
 mod coverage;
 pub mod deadline;
 pub mod difference;
@@ -7,6 +8,7 @@ pub mod follower;
 pub mod ledger;
 pub mod memscope;
 pub mod oracle;
+pub mod planted;
 pub mod process;
 pub mod program;
 pub mod report;

@@ -90,9 +90,8 @@ impl Program {
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.compiler, &self.flags, &self.libraries).hash(&mut hasher);
-        let common = self.source.with_file_name("common.h");
-        for path in [self.source.as_path(), &common] {
-            std::fs::read(path)
+        for path in std::iter::once(self.source.clone()).chain(headers()) {
+            std::fs::read(&path)
                 .unwrap_or_else(|error| panic!("reading {}: {error}", path.display()))
                 .hash(&mut hasher);
         }
@@ -134,6 +133,20 @@ impl Program {
             .unwrap_or_else(|error| panic!("renaming to {}: {error}", wanted.display()));
         wanted
     }
+}
+
+/// The headers of `programs/`: any program may include any of them.
+fn headers() -> Vec<PathBuf> {
+    let programs = folder().join("programs");
+    let entries =
+        std::fs::read_dir(&programs).unwrap_or_else(|error| panic!("reading {}: {error}", programs.display()));
+    let mut headers: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "h"))
+        .collect();
+    headers.sort();
+    headers
 }
 
 /// The test crate's folder. Cargo's word at run time is right also after the checkout was moved.

@@ -285,6 +285,14 @@ fn a_leak_raises_the_alert_in_a_real_prometheus_and_a_fix_ends_it() {
     });
     println!("the alert fired {:?} after the first request", begun.elapsed());
     assert_eq!(fired["labels"]["function"], "layer_one", "{fired:#}");
+    // It was pending first, for as long as the rule says.
+    let pending = prometheus
+        .get("/api/v1/query?query=ALERTS%7Balertstate%3D%22pending%22%7D%5B10m%5D")
+        .expect("an answer");
+    assert!(
+        pending.contains("MemscopeLeakSuspected") && pending.contains(&comm),
+        "{pending}"
+    );
     // What Prometheus stored is what memscope wrote.
     let query = prometheus
         .get("/api/v1/query?query=memscope_suspect_live_bytes")

@@ -41,6 +41,16 @@ impl<'a> Births<'a> {
         Self { bins, bin_ms }
     }
 
+    /// The same from the bin of the oldest survivor on: a site that began late is judged by the time since.
+    #[must_use]
+    pub fn since_first(&self) -> Self {
+        let first = self.bins.iter().position(|bin| bin.blocks > 0).unwrap_or(0);
+        Self {
+            bins: &self.bins[first..],
+            bin_ms: self.bin_ms,
+        }
+    }
+
     /// Length of the window, milliseconds.
     #[must_use]
     pub fn window_ms(&self) -> f64 {
@@ -104,20 +114,7 @@ impl<'a> Births<'a> {
     /// How much more the groups differ than chance would make them: 1 for independent births, more for bursts.
     #[must_use]
     pub fn dispersion(&self) -> f64 {
-        let groups = self.groups();
-        let mean = groups.iter().sum::<f64>() / GROUPS as f64;
-        if mean == 0.0 {
-            return 1.0;
-        }
-        // Around each half's own mean, so that a trend is not taken for bursts.
-        let squares: f64 = groups
-            .chunks(GROUPS / 2)
-            .map(|half| {
-                let mean = half.iter().sum::<f64>() / half.len() as f64;
-                half.iter().map(|blocks| (blocks - mean).powi(2)).sum::<f64>()
-            })
-            .sum();
-        (squares / (GROUPS - 2) as f64 / mean).max(1.0)
+        dispersion(&self.groups())
     }
 
     /// The settled survivors by half.
@@ -131,28 +128,43 @@ impl<'a> Births<'a> {
         Halves { older, newer, z }
     }
 
+    /// Survivors as independent ones would count: those of a burst count little more than once, whether bursts are longer
+    /// or shorter than a group.
+    #[must_use]
+    pub fn effective(&self) -> f64 {
+        let bins: Vec<f64> = self.settled().iter().map(|bin| bin.blocks as f64).collect();
+        self.survivors().blocks as f64 / self.dispersion().max(dispersion(&bins))
+    }
+
     /// Log likelihood ratio of "born evenly, never freed" against "every block lives an exponential time of this mean".
     #[must_use]
     pub fn log_odds_of_even(&self, mean_life_ms: f64) -> f64 {
-        let settled = self.settled();
         let step = self.bin_ms / mean_life_ms.max(self.bin_ms * 1e-3);
+        let last = self.settled().len().saturating_sub(1);
         // The younger, the more likely alive; only differences of age matter.
-        let weights: Vec<f64> = (0..settled.len())
-            .map(|index| (-step * (settled.len() - 1 - index) as f64).exp())
-            .collect();
-        let total: f64 = weights.iter().sum();
+        self.log_odds_against(|index| -step * (last - index) as f64)
+    }
+
+    /// The same against "born ever more rarely, as a high-water mark rises": with the square root of the time.
+    #[must_use]
+    pub fn log_odds_of_going_on(&self) -> f64 {
+        let head = (self.bins.len() as f64 * OLD_HEAD).ceil();
+        self.log_odds_against(|index| -0.5 * (head + index as f64 + 0.5).ln())
+    }
+
+    /// The same against births (of what is alive) in proportion to the exponentials of these logarithms.
+    fn log_odds_against(&self, logarithm: impl Fn(usize) -> f64) -> f64 {
+        let settled = self.settled();
+        // Kept as logarithms, or an age of a thousand lives would be an infinite one.
+        let total: f64 = (0..settled.len()).map(|index| logarithm(index).exp()).sum();
         let even = -(settled.len().max(1) as f64).ln();
         let blocks = sum(settled).blocks as f64;
         let odds: f64 = settled
             .iter()
             .enumerate()
-            .map(|(index, bin)| {
-                // Computed as a logarithm, or an age of a thousand lives would be an infinite one.
-                let decayed = -step * (settled.len() - 1 - index) as f64 - total.ln();
-                bin.blocks as f64 * (even - decayed)
-            })
+            .map(|(index, bin)| bin.blocks as f64 * (even - (logarithm(index) - total.ln())))
             .sum();
-        let effective = (blocks / self.dispersion()).min(MAX_EFFECTIVE);
+        let effective = self.effective().min(MAX_EFFECTIVE);
         if blocks == 0.0 { 0.0 } else { odds * effective / blocks }
     }
 
@@ -197,6 +209,22 @@ impl<'a> Births<'a> {
     pub const fn bin_ms(&self) -> f64 {
         self.bin_ms
     }
+}
+
+/// Variance over mean, around each half's own mean, so that a trend is not taken for bursts; at least 1.
+fn dispersion(parts: &[f64]) -> f64 {
+    let mean = parts.iter().sum::<f64>() / parts.len().max(1) as f64;
+    if mean == 0.0 || parts.len() <= 2 {
+        return 1.0;
+    }
+    let squares: f64 = parts
+        .chunks(parts.len().div_ceil(2))
+        .map(|half| {
+            let mean = half.iter().sum::<f64>() / half.len() as f64;
+            half.iter().map(|blocks| (blocks - mean).powi(2)).sum::<f64>()
+        })
+        .sum();
+    (squares / (parts.len() - 2) as f64 / mean).max(1.0)
 }
 
 fn sum(bins: &[Amount]) -> Amount {

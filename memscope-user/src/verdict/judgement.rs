@@ -95,6 +95,8 @@ pub enum Need {
         /// About this many seconds more.
         seconds: u64,
     },
+    /// A longer span: one between marks has ended, and its births are too uneven for their course to be seen.
+    LongerSpan,
     /// The verdict on what it holds: a container that grows in step with a leaking site.
     Contents {
         /// The site whose blocks it holds.
@@ -111,6 +113,9 @@ impl fmt::Display for Need {
             Self::Events { survivors } => write!(f, "needs events: {survivors} more survivors"),
             Self::LaterReport => f.write_str("needs a later report: are old blocks still being freed?"),
             Self::Course { seconds } => write!(f, "needs time: {seconds} s more to see whether growth goes on"),
+            Self::LongerSpan => {
+                f.write_str("needs a longer span between the marks, with what is asked for spread over it")
+            }
             Self::Contents { of } => write!(f, "holds what leaks: judge it once site {:#018x} is fixed", of.0),
             Self::SeenFrees => {
                 f.write_str("needs a collection that misses fewer frees: they could explain the survivors")
@@ -138,6 +143,7 @@ impl Reason {
             Self::Needs(Need::Events { .. }) => "needs_events",
             Self::Needs(Need::LaterReport) => "needs_later_report",
             Self::Needs(Need::Course { .. }) => "needs_course",
+            Self::Needs(Need::LongerSpan) => "needs_longer_span",
             Self::Needs(Need::Contents { .. }) => "holds_what_leaks",
             Self::Needs(Need::SeenFrees) => "needs_seen_frees",
         }

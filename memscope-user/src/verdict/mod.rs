@@ -8,6 +8,10 @@
 //! ones; what is bounded stops growing; what belongs to the start was born there. The rules are in [`rules`], every number
 //! in them in [`thresholds`] with its reason.
 //!
+//! What is called a leak must also beat the explanations that look like one: births that slow as the high-water mark of a
+//! load does, blocks that live about as long as the window, a cache that fills and begins to let go. A site that frees
+//! nothing is judged from its first block on.
+//!
 //! What no observer can tell apart is not told apart: a store that fills at a constant rate and has released nothing yet
 //! behaves in every respect as a leak does until it first releases something. Such a site is called LEAKING, with
 //! "nothing was ever freed" among its evidence and its confidence held below [`thresholds::NEVER_FREED_CEILING`].

@@ -43,6 +43,10 @@ impl SiteView<'_> {
         age_ms as f64 / self.window_ms.max(1) as f64
     }
 
+    fn frees_nothing(&self) -> bool {
+        self.share_freed().is_some_and(|share| share < limit::FREES_NOTHING)
+    }
+
     fn is_container(&self) -> bool {
         let freed = self.allocated.blocks.saturating_sub(self.live.blocks);
         if self.live.blocks == 0 || self.live.blocks > limit::CONTAINER_BLOCKS || freed < limit::CONTAINER_BLOCKS {
@@ -71,7 +75,11 @@ pub fn lacking_ms(window_ms: u64, settled_ms: u64) -> Option<u64> {
 #[must_use]
 pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Judgement {
     let bin_ms = site.window_ms as f64 / site.births.len().max(1) as f64;
-    let births = Births::new(site.births, bin_ms);
+    let mut births = Births::new(site.births, bin_ms);
+    if site.frees_nothing() {
+        // The oldest is the first there was: what the site did before it was made is nothing to judge.
+        births = births.since_first();
+    }
     let series = Series::new(
         past,
         PastPoint {
@@ -92,7 +100,7 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
             site.allocated.blocks
         },
         rate: births.rate(),
-        never_freed: site.share_freed().is_some_and(|share| share < limit::FREES_NOTHING),
+        never_freed: site.frees_nothing(),
         earlier_reports: series.len(),
         doubts,
     };
@@ -152,7 +160,7 @@ fn decide(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>) -> (Ver
         let seconds = lacking_ms.div_ceil(1000);
         return undecided(Need::Time { seconds });
     }
-    if births.len() < limit::MIN_BINS {
+    if site.births.len() < limit::MIN_BINS {
         let seconds = site.window_ms.div_ceil(1000);
         return undecided(Need::Time { seconds });
     }
@@ -175,21 +183,53 @@ fn decide(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>) -> (Ver
         let survivors = limit::MIN_SURVIVORS - survivors;
         return undecided(Need::Events { survivors });
     }
+    if let Some(need) = lacking_since_first(site, births) {
+        return undecided(need);
+    }
     let halves = births.halves();
     let ratio = halves.ratio();
     if ratio <= limit::FLATTENED && halves.z <= limit::FLATTENED_Z {
         return (Verdict::Cache, Reason::Flattened { ratio });
     }
-    let slowing = (ratio < limit::SLOWING && halves.z < limit::SLOWING_Z)
+    let effective = births.effective() as u64;
+    if effective < limit::MIN_SURVIVORS {
+        return undecided(match site.settled_ms {
+            0 => Need::Events {
+                survivors: limit::MIN_SURVIVORS - effective,
+            },
+            _ => Need::LongerSpan,
+        });
+    }
+    let slowing = births.log_odds_of_going_on() < limit::GOING_ON_LOG_ODDS
         || (ratio < limit::SLOWING_SURE && halves.z < limit::SLOWING_SURE_Z);
     if slowing || births.occupied() < limit::MIN_GROUPS {
-        return undecided(Need::Course { seconds: as_long_again });
+        return undecided(match site.settled_ms {
+            0 => Need::Course { seconds: as_long_again },
+            _ => Need::LongerSpan,
+        });
     }
-    let freed = site.share_freed().unwrap_or(0.0);
-    if freed < limit::FREES_NOTHING {
+    if site.frees_nothing() {
         return (Verdict::Leaking, Reason::SteadySurvivors);
     }
-    among_freed(site, births, series, freed)
+    among_freed(site, births, series, site.share_freed().unwrap_or(0.0))
+}
+
+/// What a site that began late lacks to be judged by the time since.
+fn lacking_since_first(site: &SiteView<'_>, births: &Births<'_>) -> Option<Need> {
+    let (filled, all, need) = (births.len() as u64, site.births.len() as u64, limit::MIN_BINS as u64);
+    if filled == all {
+        return None;
+    }
+    let missing = need.saturating_sub(filled);
+    if site.settled_ms >= limit::SETTLED_MS {
+        return (missing > 0).then_some(Need::LongerSpan);
+    }
+    let lasts = births.window_ms() as u64 + site.settled_ms;
+    // Bins grow with the window W: of n, b are filled; `need` are after W (need - b) / (n - need) more.
+    let for_bins = site.window_ms.saturating_mul(missing) / (all - need.min(all)).max(1);
+    let lacking = limit::MIN_OWN_TIME_MS.saturating_sub(lasts).max(for_bins);
+    let seconds = lacking.div_ceil(1000);
+    (lacking > 0).then_some(Need::Time { seconds })
 }
 
 /// A few blocks, larger than the many before them: a buffer that grows by reallocation.
@@ -252,12 +292,20 @@ fn among_freed(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>, fr
         return (Verdict::Cache, Reason::TurnsOver);
     }
     let survivors = births.survivors().blocks;
-    let even = halves.ratio() <= limit::RISING && survivors >= limit::MIN_SURVIVORS_AMONG_FREED;
-    if even && !catching_up && births.log_odds_of_even(life_behind(freed, site.window_ms as f64)) >= limit::MIN_LOG_ODDS
-    {
+    // One look does not tell a leak from a cache that has been filling and lets go since, until that has turned over.
+    let even = turned_over && halves.ratio() <= limit::RISING && survivors >= limit::MIN_SURVIVORS_AMONG_FREED;
+    if even && !catching_up && outlasts(site, births, freed) {
         return (Verdict::Leaking, Reason::SteadySurvivors);
     }
     (Verdict::Undecided, Reason::Needs(Need::LaterReport))
+}
+
+/// Survivors are better explained by "never freed" than by the life behind the share freed, if all blocks are alike, and
+/// than by one as long as the window, if a few live on after most are freed.
+fn outlasts(site: &SiteView<'_>, births: &Births<'_>, freed: f64) -> bool {
+    let alike = life_behind(freed, site.window_ms as f64);
+    births.log_odds_of_even(alike) >= limit::MIN_LOG_ODDS
+        && births.log_odds_of_even(births.window_ms()) >= limit::GOING_ON_LOG_ODDS
 }
 
 /// The longest mean life that would explain the share freed if nothing leaked: that of a pool which was as large as it is

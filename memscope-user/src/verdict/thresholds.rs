@@ -6,6 +6,11 @@
 /// Below this many milliseconds of collection nothing is judged: the contract's minute (`print` warns below it too).
 pub const MIN_WINDOW_MS: u64 = 60_000;
 
+/// Milliseconds since its oldest block that a site which frees nothing needs: one that began late is judged by the time
+/// since, or what fills and flattens would look steady beside the empty time before it. Less than the minute, since the
+/// first block of a rare leak takes its time.
+pub const MIN_OWN_TIME_MS: u64 = 45_000;
+
 /// Milliseconds after the end of a span of marks from which what was born in it is judged, however short it was: what is
 /// freed with its request is freed by then.
 pub const SETTLED_MS: u64 = 10_000;
@@ -26,8 +31,8 @@ pub const GROUPS: usize = 8;
 /// Of these, how many must hold survivors before growth counts as steady: one burst is not, six are.
 pub const MIN_GROUPS: usize = 5;
 
-/// Settled survivors a leak that frees nothing needs: with fewer, the chance that even births and slowing ones look alike
-/// is not small.
+/// Settled survivors a leak needs: with fewer, the chance that even births and slowing ones look alike is not small. Those
+/// of a burst count little more than once: the high-water mark of a load that wanders comes in bursts too.
 pub const MIN_SURVIVORS: u64 = 16;
 
 /// Settled survivors a leak needs at a site that frees some of its blocks: old ones must be seen to stay.
@@ -43,14 +48,15 @@ pub const MIN_LOG_ODDS: f64 = 3.0;
 /// At most this many survivors are taken as independent: beyond it a load that varies, not chance, is the error.
 pub const MAX_EFFECTIVE: f64 = 1000.0;
 
-/// Newer half against older half below which growth slows.
-pub const SLOWING: f64 = 0.8;
+/// Log likelihood ratio by which "born evenly" must beat "born ever more rarely, as the high-water mark of a load rises"
+/// (with the square root of the time), and among freed blocks "every block dies after a life as long as the window". Even
+/// births of 16 blocks beat the first by 0.9 in the mean. Of 300 seeds of each drawn shape of the tests (2026-11-26), looked
+/// at in two minutes with five reports, 1 of 6 900 sound ones was accused and 93 % of the leaks were found; most of
+/// the others are rare or come in bursts, and were found by ten minutes (99.7 %).
+pub const GOING_ON_LOG_ODDS: f64 = 0.5;
 
-/// The same, when chance is ruled out (see [`SLOWING_SURE_Z`]).
+/// Newer half against older half below which growth slows, when chance is ruled out (see [`SLOWING_SURE_Z`]).
 pub const SLOWING_SURE: f64 = 0.9;
-
-/// Standard deviations that go with [`SLOWING`].
-pub const SLOWING_Z: f64 = -1.0;
 
 /// Standard deviations that go with [`SLOWING_SURE`].
 pub const SLOWING_SURE_Z: f64 = -3.0;

@@ -100,6 +100,27 @@ pub fn shut_down(folder: &Path) {
     connect(folder).write_all(&bytes).expect("redis-server reads");
 }
 
+/// A connection for one request at a time.
+#[derive(Debug)]
+pub struct Client(BufReader<UnixStream>);
+
+impl Client {
+    /// Connects to the server in `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self(BufReader::new(connect(folder)))
+    }
+
+    /// Asks and gives the answer's first line.
+    pub fn ask(&mut self, words: &[&str]) -> String {
+        let mut bytes = Vec::new();
+        request(&mut bytes, words);
+        self.0.get_mut().write_all(&bytes).expect("redis-server reads");
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("redis-server answers");
+        line.trim_end().to_owned()
+    }
+}
+
 fn connect(folder: &Path) -> UnixStream {
     let stream = UnixStream::connect(folder.join("socket")).expect("redis-server listens");
     stream.set_read_timeout(Some(REPLY)).expect("a deadline can be set");

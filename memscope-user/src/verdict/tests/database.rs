@@ -183,3 +183,24 @@ fn a_span_that_ended_is_judged_once_it_has_settled() {
         assert_ne!(judged.judgements[1].verdict, Verdict::Leaking);
     }
 }
+
+#[test]
+fn a_span_that_ended_is_judged_by_its_even_part_and_an_uneven_one_needs_a_longer_span() {
+    let judged = |births: &dyn Fn(usize) -> u64| {
+        let mut ended = report(&[&leak(64)]);
+        ended.window = ended.window.start..ended.window.start + 3_000;
+        ended.at_monotonic_ms = ended.window.end + 11_000;
+        let site = &mut ended.sites[0];
+        (site.oldest_ms, site.youngest_ms) = (Some(14_000), Some(11_000));
+        for (bin, amount) in site.births.iter_mut().enumerate() {
+            amount.blocks = births(bin);
+            amount.bytes = births(bin) * 64;
+        }
+        judge_database(&ended, &()).judgements[0]
+    };
+    // The first request came a moment after the mark.
+    let even = judged(&|bin| if bin < 2 { 0 } else { 6 });
+    assert_eq!(even.verdict, Verdict::Leaking, "{even:?}");
+    let uneven = judged(&|bin| if bin < 4 { 40 } else { u64::from(bin == 20) * 30 });
+    assert_eq!(uneven.reason, Reason::Needs(Need::LongerSpan), "{uneven:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::drawn::DRAWN;
 use super::model::Random;
 use super::shapes::{Label, SHAPES};
 use crate::verdict::Verdict;
@@ -70,4 +71,40 @@ fn no_sound_shape_is_accused_and_leaks_are_found_within_two_minutes() {
         };
         assert!(share >= least, "{share} of leaks found at {at} with {reports} reports");
     }
+}
+
+/// The corpus with drawn rates: what pure chance leaves of the rules.
+#[test]
+fn of_drawn_shapes_hardly_one_sound_one_is_accused_and_most_leaks_are_found() {
+    let looks: [(u64, &[u64]); 4] = [
+        (MINUTE, &[]),
+        (92_000, &[62_000, 77_000]),
+        (119_000, &[]),
+        (119_000, &[62_000, 77_000, 92_000, 107_000]),
+    ];
+    let (mut sound, mut accused) = (0, 0);
+    let mut found = [0; 4];
+    let mut leaks = 0;
+    for shape in DRAWN {
+        for seed in 0..50 {
+            let stream = (shape.make)(&mut Random::new(seed * 104_729 + 5), 2 * MINUTE);
+            leaks += usize::from(shape.label == Label::Leak);
+            for (look, (at, reports)) in looks.iter().enumerate() {
+                let leaking = stream.judge(*at, reports).verdict == Verdict::Leaking;
+                match shape.label {
+                    Label::Leak => found[look] += usize::from(leaking),
+                    Label::Sound => {
+                        sound += 1;
+                        accused += u64::from(leaking);
+                        if leaking {
+                            println!("{} seed {seed} at {at}", shape.name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    println!("{accused} of {sound} accused; of {leaks} leaks found {found:?}");
+    assert!(accused * 1000 <= sound, "{accused} of {sound} judgements");
+    assert!(found[3] * 100 >= leaks * 90, "{found:?} of {leaks}");
 }

@@ -1,6 +1,7 @@
 //! Verdicts on synthetic streams: a naive allocator model makes them, so that the truth is known.
 
 mod database;
+mod drawn;
 mod matrix;
 mod model;
 mod properties;

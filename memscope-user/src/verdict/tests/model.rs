@@ -99,6 +99,11 @@ impl Random {
         self.next() % limit.max(1)
     }
 
+    /// A number in a range, each order of magnitude as likely.
+    pub fn pick(&mut self, from: f64, to: f64) -> f64 {
+        from * (to / from).powf(self.unit())
+    }
+
     /// A time to wait at a mean rate, milliseconds.
     pub fn exponential(&mut self, mean_ms: f64) -> f64 {
         -(1.0 - self.unit()).ln() * mean_ms

@@ -95,7 +95,7 @@ fn a_steady_leak_has_its_rate_within_a_tenth() {
             stream.add(at, died, 100);
         }
         let leaked = stream.0.iter().filter(|life| life.died == FOREVER).count() as f64 / 5.0;
-        let judgement = stream.judge(300_000, &[]);
+        let judgement = stream.judge(300_000, &[150_000]);
         assert_eq!(judgement.verdict, Verdict::Leaking, "seed {seed}: {judgement:?}");
         let rate = judgement.evidence.rate.unwrap();
         assert!(
@@ -150,4 +150,31 @@ fn confidence_falls_with_losses_missed_frees_and_few_events() {
     let ghosts = doubt(0.0, 10_000);
     assert_eq!(ghosts.reason, Reason::Needs(Need::SeenFrees));
     assert!(ghosts.grows);
+}
+
+#[test]
+fn a_leak_that_began_late_has_the_rate_of_its_own_time() {
+    let mut stream = Stream::default();
+    (40_000..120_000)
+        .step_by(200)
+        .for_each(|at| stream.add(at, FOREVER, 64));
+    let judgement = stream.judge(120_000, &[]);
+    assert_eq!(judgement.verdict, Verdict::Leaking, "{judgement:?}");
+    let rate = judgement.evidence.rate.unwrap();
+    assert!((rate.blocks_per_minute / 300.0 - 1.0).abs() < 0.05, "{rate:?}");
+    let young = stream.judge(70_000, &[]);
+    assert_eq!(young.reason, Reason::Needs(Need::Time { seconds: 15 }), "{young:?}");
+}
+
+#[test]
+fn bursts_count_little_more_than_once() {
+    let mut stream = Stream::default();
+    for burst in [5_000, 22_000, 41_000, 63_000, 80_000, 99_000] {
+        (0..50).for_each(|at| stream.add(burst + at, FOREVER, 64));
+    }
+    let judgement = stream.judge(120_000, &[]);
+    assert!(
+        matches!(judgement.reason, Reason::Needs(Need::Events { survivors }) if survivors > 4),
+        "{judgement:?}"
+    );
 }

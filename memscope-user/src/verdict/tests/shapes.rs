@@ -206,7 +206,7 @@ fn lru_skewed(random: &mut Random, to: u64) -> Stream {
     lru_of(&requests, 300)
 }
 
-fn lru_of(requests: &[(u64, u64)], room: usize) -> Stream {
+pub fn lru_of(requests: &[(u64, u64)], room: usize) -> Stream {
     let mut stream = Stream::default();
     // Last use of a key by its number among the requests, and the key's place in the stream.
     let mut order: BTreeMap<usize, u64> = BTreeMap::new();
@@ -235,7 +235,7 @@ fn lru_of(requests: &[(u64, u64)], room: usize) -> Stream {
 }
 
 /// A pool of places of which a random one is replaced each time: the average size of what is alive never changes.
-fn replaced(random: &mut Random, to: u64, places: usize, every_ms: f64) -> Stream {
+pub fn replaced(random: &mut Random, to: u64, places: usize, every_ms: f64) -> Stream {
     let mut stream = Stream::default();
     let mut pool = Vec::new();
     for _ in 0..places {
