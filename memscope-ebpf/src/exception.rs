@@ -63,15 +63,14 @@ unsafe fn mark(inflight: *mut InFlight, stack_pointer: u64) {
     // SAFETY: the caller's element.
     unsafe {
         let depth = (*inflight).depth as usize;
+        // To the last slot and not to the depth: see `exit::encloses_nothing`.
         for index in 0..MAX_NESTING {
-            if index >= depth {
-                return;
-            }
             let Some(call) = call_at(inflight, index) else {
                 return;
             };
             let cookie = (*call).cookie;
-            if cookie & BY_EXITS == 0
+            if index >= depth
+                || cookie & BY_EXITS == 0
                 || cookie & IN_FLIGHT_EXCEPTION != 0
                 || (*call).stack_pointer <= stack_pointer
                 || !is_in_place(call)
