@@ -8,19 +8,22 @@ use super::{
     Bench,
     figures::{Samples, time},
     talker::Talker,
-    tracer::Tracer,
+    tracer::{SAMPLED, Tracer},
 };
 
 /// What the program is asked to do, frames on the stack, threads. `turns`: no stack is like its thread's last one.
-const SHAPES: [(&str, u32, u32); 7] = [
+const SHAPES: [Shape; 9] = [
     ("run", 1, 1),
     ("run", 10, 1),
+    ("run", 20, 1),
     ("run", 30, 1),
     ("run", 100, 1),
     ("run", 10, 2),
     ("turns", 10, 1),
+    ("turns", 20, 1),
     ("turns", 30, 1),
 ];
+type Shape = (&'static str, u32, u32);
 /// Entry and return of malloc, entry of free.
 const HITS_A_PAIR: f64 = 3.0;
 
@@ -79,20 +82,32 @@ fn report(bench: &mut Bench<'_>, tracers: &[Tracer], measured: &BTreeMap<(usize,
         "The floor is the same probes on the same sites with programs that do nothing. The bpftrace script pairs malloc \
          and free and takes ten frames by frame pointer; the program has none, so it gets one or two.",
     );
-    if let Some(nothing) = find(&Tracer::Nothing) {
-        let hit = (measured[&(floor, 1)].median() - measured[&(nothing, 1)].median()) / HITS_A_PAIR;
-        let twenty_more = |deep: usize, shallow: usize| {
-            (measured[&(exact, deep)].median() - measured[&(exact, shallow)].median()) / hit
-        };
+    let cost = |tracer: usize, shape: Shape| {
+        let index = SHAPES.iter().position(|listed| *listed == shape);
+        &measured[&(tracer, index.expect("a shape of the table"))]
+    };
+    if let (Some(nothing), Some(sampled)) = (find(&Tracer::Nothing), find(&SAMPLED)) {
+        let base: Shape = ("run", 10, 1);
+        let hit = (cost(floor, base).median() - cost(nothing, base).median()) / HITS_A_PAIR;
+        let of_a_hit = |more: &Samples, less: &Samples| (more.median() - less.median()) / hit;
+        let twenty_more = |what| of_a_hit(cost(exact, (what, 30, 1)), cost(exact, (what, 10, 1)));
         bench.results.remark(&format!(
             "Twenty frames more cost memscope {:.2} of an empty hit on an emulated instruction ({}); {:.2} by turns.",
-            twenty_more(2, 1),
+            twenty_more("run"),
             time(hit),
-            twenty_more(6, 5)
+            twenty_more("turns")
+        ));
+        let whole = |what| of_a_hit(cost(exact, (what, 20, 1)), cost(sampled, (what, 20, 1)));
+        bench.results.remark(&format!(
+            "A whole stack of 20 frames costs less than {:.2} of such a hit, {:.2} by turns: that is what a pair costs \
+             above one that sampling passes over, which has neither its stack taken nor its block put in the live set \
+             and taken out again.",
+            whole("run"),
+            whole("turns")
         ));
     }
-    let two = measured[&(exact, 4)].over(&measured[&(exact, 1)]);
-    let two_floor = measured[&(floor, 4)].over(&measured[&(floor, 1)]);
+    let two = cost(exact, ("run", 10, 2)).over(cost(exact, ("run", 10, 1)));
+    let two_floor = cost(floor, ("run", 10, 2)).over(cost(floor, ("run", 10, 1)));
     bench.results.remark(&format!(
         "Two threads cost {two} of one per pair under memscope, {two_floor} at the floor."
     ));

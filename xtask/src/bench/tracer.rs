@@ -26,6 +26,9 @@ pub enum Tracer {
     Rival(String),
 }
 
+/// memscope when it records one block in so many that almost none is.
+pub const SAMPLED: Tracer = Tracer::Memscope(&["--sample-bytes", "524288"]);
+
 impl Tracer {
     /// As tables name it.
     pub fn name(&self) -> String {
@@ -45,7 +48,7 @@ impl Tracer {
             Self::Nothing,
             Self::Floor,
             Self::Memscope(&[]),
-            Self::Memscope(&["--sample-bytes", "524288"]),
+            SAMPLED,
         ];
         if process::works(Command::new("bpftrace").arg("--version")) {
             let folder = bench.programs.scratch("pairing")?;
