@@ -8,7 +8,12 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::{debug, info};
 
-use crate::maps;
+use memscope_ebpf::limits::MAX_NESTING;
+use memscope_ebpf::state::Control;
+
+use crate::enter::call_at;
+use crate::leave::restore;
+use crate::{maps, task};
 
 /// sched_process_exec: a new image, whose memory is not what we recorded. Collection ends there.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -18,7 +23,7 @@ pub fn target_exec(ctx: RawTracePointContext) -> i32 {
     if let (Some(control), Some(state)) = (maps::CONTROL.get_ptr_mut(0), maps::STATE.get_ptr_mut(0)) {
         // SAFETY: array elements; only one thread of a process survives its exec, so no other program writes here.
         unsafe {
-            if (*control).tgid == process && (*state).exec_at_ns == 0 {
+            if is_target(control, process) && (*state).exec_at_ns == 0 {
                 (*state).exec_at_ns = bpf_ktime_get_ns();
                 (*control).collecting = 0;
                 info!(
@@ -37,11 +42,12 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the helper takes nothing.
     let current = unsafe { bpf_get_current_pid_tgid() };
     let (process, thread) = ((current >> 32) as u32, current as u32);
+    give_back(thread);
     let _ = maps::INFLIGHT.remove(thread);
     if let (Some(control), Some(state)) = (maps::CONTROL.get_ptr(0), maps::STATE.get_ptr_mut(0)) {
         // SAFETY: array elements; concurrent exits write times that differ by nothing that matters.
         unsafe {
-            if (*control).tgid == process {
+            if is_target(control, process) {
                 let now = bpf_ktime_get_ns();
                 (*state).thread_exit_at_ns = now;
                 if (*control).bound_tid == thread {
@@ -52,4 +58,32 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// Puts the blocks that the exiting thread's reallocs hold back into LIVE: nothing says that they were freed.
+#[inline(always)]
+fn give_back(thread: u32) {
+    let Some(inflight) = maps::INFLIGHT.get_ptr_mut(thread) else {
+        return;
+    };
+    for depth in 0..MAX_NESTING {
+        // SAFETY: the element belongs to this thread alone, and this thread is here.
+        unsafe {
+            let Some(call) = call_at(inflight, depth) else { return };
+            if (*call).stack_pointer != 0 && !(*call).old.is_none() {
+                restore((*call).pointer, (*call).old);
+            }
+        }
+    }
+}
+
+/// Whether the running process, whose id this is, is the target: not another one that got its id after its end.
+///
+/// # Safety
+/// `control` is the element of CONTROL.
+#[inline(always)]
+unsafe fn is_target(control: *const Control, process: u32) -> bool {
+    // SAFETY: the caller's element.
+    let (tgid, born) = unsafe { ((*control).tgid, (*control).born_tick) };
+    tgid == process && (born == 0 || task::current_born_tick() == Some(born))
 }

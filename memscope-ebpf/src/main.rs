@@ -22,6 +22,7 @@ mod sampler;
 mod signal;
 mod sites;
 mod stack;
+mod task;
 mod unwinder;
 
 #[panic_handler]

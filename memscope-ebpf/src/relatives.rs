@@ -3,22 +3,19 @@
 //! A child belongs to the family from before it first runs, so no generation is too short-lived to be noted.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_F_NO_PREALLOC};
-use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns};
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_probe_read_kernel};
+use aya_ebpf::helpers::bpf_get_current_comm;
+use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
-use memscope_ebpf::family::{EventKind, FamilyEvent, Member, TASK_FIELDS, TaskField, UNNOTED, UNTOLD_ENDS, born_tick};
+use memscope_ebpf::family::{EventKind, FamilyEvent, Member, TaskField, UNNOTED, UNTOLD_ENDS, born_tick};
 
+use crate::task::{self, read};
 use crate::atomic;
 
 // include/uapi/linux/sched.h.
 const CLONE_VM: u64 = 0x100;
 const CLONE_THREAD: u64 = 0x1_0000;
-
-/// Places by [`TaskField`], set at load; the programs are attached by a loader that knows them only.
-#[unsafe(no_mangle)]
-static TASK_LAYOUT: [u32; TASK_FIELDS] = [0; TASK_FIELDS];
 
 /// The living members by process id. Sized at load.
 #[map]
@@ -85,9 +82,7 @@ pub fn relative_exit(_ctx: RawTracePointContext) -> i32 {
     let Some((pid, member)) = current_member() else {
         return 0;
     };
-    // SAFETY: the helper takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    let Some(signal) = read::<u64>(task, TaskField::Signal) else {
+    let Some(signal) = read::<u64>(task::current(), TaskField::Signal) else {
         return 0;
     };
     if read::<u32>(signal, TaskField::SignalLive) != Some(0) {
@@ -108,20 +103,9 @@ fn current_member() -> Option<(u32, *mut Member)> {
     // SAFETY: the helper takes nothing.
     let pid = (unsafe { bpf_get_current_pid_tgid() } >> 32) as u32;
     let member = FAMILY.get_ptr_mut(pid)?;
-    // SAFETY: the helper takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    let leader = read::<u64>(task, TaskField::GroupLeader)?;
-    let born_ns = read::<u64>(leader, TaskField::StartBoottime)?;
     // SAFETY: an element of the map; this word never changes.
-    (born_tick(unsafe { (*member).born_ns }) == born_tick(born_ns)).then_some((pid, member))
-}
-
-#[inline(always)]
-fn read<T>(structure: u64, field: TaskField) -> Option<T> {
-    // SAFETY: a static of ours; volatile, since the loader has put another value there.
-    let place = unsafe { (&raw const TASK_LAYOUT[field as usize]).read_volatile() };
-    // SAFETY: the helper checks the address and fills a value of this size.
-    unsafe { bpf_probe_read_kernel((structure + u64::from(place)) as *const T) }.ok()
+    let noted = born_tick(unsafe { (*member).born_ns });
+    (noted == task::current_born_tick()?).then_some((pid, member))
 }
 
 #[inline(always)]

@@ -18,9 +18,12 @@ pub struct Control {
     pub sample_bytes: u64,
     /// Returns of allocating calls in one second that the budget allows; 0: no budget.
     pub calls_per_second: u64,
+    /// Birth of the target, in ticks of CLOCK_BOOTTIME ([`crate::family::born_tick`]): its id may be given to another
+    /// process after its end. 0: where the kernel keeps births is not known, and the id alone must do.
+    pub born_tick: u64,
 }
 
-const _: () = assert!(size_of::<Control>() == 32);
+const _: () = assert!(size_of::<Control>() == 40);
 
 /// What the programs do when a target calls more often than its budget allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -35,4 +35,12 @@ static void do_close(char *rest) {
     if (dlclose(library)) fail("dlclose");
 }
 
-ACTIONS({"open", do_open}, {"namespace", do_namespace}, {"take", do_take}, {"close", do_close})
+/* Of a name that a library may have, too. */
+__attribute__((noinline)) void *pool_get(size_t size) { return malloc(size); }
+
+static void do_pool(char *rest) {
+    size_t size = strtoul(rest, NULL, 10);
+    hold(pool_get(size), size);
+}
+
+ACTIONS({"pool", do_pool}, {"open", do_open}, {"namespace", do_namespace}, {"take", do_take}, {"close", do_close})

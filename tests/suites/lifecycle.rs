@@ -193,6 +193,19 @@ fn a_pid_used_again_is_another_target() {
             "no database mixes two processes: {report:#?}"
         );
     }
+    // The ends and execs of the second are not the first one's.
+    let all = memscope.ok(&["print", "--age", "0", "--format", "json"]);
+    let all = memscope_tests::report::Report::parse(&all.stdout);
+    let oldest = all
+        .databases
+        .iter()
+        .min_by_key(|database| database.target.start_time)
+        .expect("a database");
+    assert_eq!(
+        (oldest.collection.state.as_str(), oldest.of_size(10_007).len()),
+        ("exited", 3),
+        "{all:#?}"
+    );
     memscope.run(&["detach", "--all"]);
     memscope.assert_nothing_left();
     drop((session, second_session));

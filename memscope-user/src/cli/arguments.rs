@@ -143,19 +143,18 @@ pub struct CreateArguments {
 /// What a database is made with.
 #[derive(Clone, Debug, Args)]
 pub struct SettingsArguments {
-    /// Live blocks the database can hold; more are counted, not recorded
-    #[arg(long, value_name = "BLOCKS", default_value_t = memscope_ebpf::limits::LIVE_CAPACITY,
-          value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
-    pub max_blocks: u32,
+    /// Live blocks the database can hold; more are counted, not recorded [default: 1048576]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u32).range(1..=1 << 28))]
+    pub max_blocks: Option<u32>,
     /// Record one block in so many bytes allocated; reports are estimates then (default: every block)
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=memscope_ebpf::sample::MOST_BYTES))]
     pub sample_bytes: Option<u64>,
     /// What collection may cost the target, percent of one CPU (default: no limit)
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_cpu: Option<u32>,
-    /// What happens above that; `stop` also refuses a target that is above it from the first
-    #[arg(long, value_enum, default_value_t, requires = "max_cpu")]
-    pub over_budget: OverBudget,
+    /// What happens above that [default: stop]; `stop` also refuses a target that is above it from the first
+    #[arg(long, value_enum, requires = "max_cpu")]
+    pub over_budget: Option<OverBudget>,
     /// Attach in spite of a danger that memscope refuses for (repeatable)
     #[arg(long, value_enum, value_name = "DANGER")]
     pub accept: Vec<Danger>,
@@ -178,10 +177,9 @@ pub struct SettingsArguments {
 }
 
 /// What happens when collection costs more than it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OverBudget {
     /// Stop collecting, within a second
-    #[default]
     Stop,
     /// Go on by sampling
     Sample,

@@ -11,7 +11,7 @@ use crate::collection::error::CollectionError;
 use crate::collection::memory_use::resident;
 use crate::collection::settings::Settings;
 use crate::collection::site_reading::read_moment;
-use crate::collection::steps::{self, Attached};
+use crate::collection::steps::{self, Attached, Origin};
 use crate::collection::survey::Survey;
 use crate::collection::{cost, status};
 use crate::database::load::Diagnostics;
@@ -51,11 +51,12 @@ impl SettingsArguments {
                 max_cpu: self.max_cpu,
                 calls_per_second,
                 over_budget: match self.over_budget {
-                    OverBudget::Stop => Exceeded::Stop,
-                    OverBudget::Sample => Exceeded::Sample,
-                    OverBudget::Ignore => Exceeded::Ignore,
+                    None | Some(OverBudget::Stop) => Exceeded::Stop,
+                    Some(OverBudget::Sample) => Exceeded::Sample,
+                    Some(OverBudget::Ignore) => Exceeded::Ignore,
                 },
             },
+            over_budget_given: self.over_budget.is_some(),
             accepted: self.accept.iter().copied().collect(),
         })
     }
@@ -125,27 +126,27 @@ pub fn one(
     verbose: bool,
 ) -> Result<Attached, CommandError> {
     let attached = steps::attach(roots, target, settings, diagnostics)?;
-    if matches!(attached, Attached::Started(_)) {
-        refuse_over_budget(roots, target, settings)?;
+    if let Attached::Started(started) = &attached {
+        refuse_over_budget(roots, target, started.database)?;
     }
-    let mut stderr = io::stderr().lock();
+    let mut said = Vec::new();
     match &attached {
         Attached::Started(started) => {
             let survey = &started.survey;
             // What could hurt is told even when it was accepted.
             let told = |finding: &&Finding| verbose || finding.danger.is_some();
             for finding in started.findings.iter().filter(told) {
-                writeln!(stderr, "memscope: {finding}")?;
+                writeln!(said, "memscope: {finding}")?;
             }
             if verbose {
-                describe(survey, &mut stderr)?;
+                describe(survey, &mut said)?;
             }
             remember(roots, target);
-            writeln!(stderr, "Creating Memory Scope database")?;
-            writeln!(stderr, "Memory scope data collection started")?;
+            writeln!(said, "Creating Memory Scope database")?;
+            writeln!(said, "Memory scope data collection started")?;
             let name = target.comm().unwrap_or_default();
             writeln!(
-                stderr,
+                said,
                 "process {} ({}): {} functions of {} probed",
                 target.id.pid,
                 crate::report::Escaped(&name),
@@ -154,12 +155,14 @@ pub fn one(
             )?;
         }
         Attached::AlreadyRunning => writeln!(
-            stderr,
+            said,
             "process {}: {} already",
             target.id.pid,
             CollectionState::Collecting.text()
         )?,
     }
+    // It is attached, whether anybody hears of it or not.
+    let _ = io::stderr().lock().write_all(&said);
     Ok(attached)
 }
 
@@ -177,20 +180,30 @@ pub fn remember(roots: &Roots, target: &Target) {
     }
 }
 
-/// A short count of what the target does. Above its budget from the first, it is let go again; nothing was lost by it, for
-/// the database is younger than the count.
-fn refuse_over_budget(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CommandError> {
-    let (Some(budget), Exceeded::Stop) = (settings.limits.max_cpu, settings.limits.over_budget) else {
+/// A short count of what the target does. Above its budget from the first, or when that cannot be told, it is let go again: a
+/// database made for it goes, one that was there before keeps all it holds.
+fn refuse_over_budget(roots: &Roots, target: &Target, database: Origin) -> Result<(), CommandError> {
+    let within = require_within_budget(roots, target);
+    if within.is_err() {
+        match database {
+            Origin::Made => steps::destroy(roots, target.id)?,
+            Origin::Found => steps::stop(roots, target.id)?,
+        };
+    }
+    within
+}
+
+fn require_within_budget(roots: &Roots, target: &Target) -> Result<(), CommandError> {
+    let session = Session::open(roots, target.id)?;
+    let (Some(budget), Exceeded::Stop) = (session.file.limits.max_cpu, session.file.limits.over_budget) else {
         return Ok(());
     };
     let calibration = Calibration::of_this_host(roots)?;
-    let session = Session::open(roots, target.id)?;
     let cost = cost::now(&[&session], Some(&calibration))?;
     let percent = cost.first().and_then(|cost| cost.percent).unwrap_or(0.0);
     if percent <= f64::from(budget) && status::stopped_by_budget(&session)?.is_none() {
         return Ok(());
     }
-    steps::destroy(roots, target.id)?;
     Err(CollectionError::OverBudget {
         pid: target.id.pid.0,
         percent,

@@ -6,7 +6,7 @@ use super::arguments::{CreateArguments, DetachArguments, GcArguments, TargetArgu
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
-use crate::collection::steps;
+use crate::collection::{status, steps};
 use crate::database::error::DatabaseError;
 use crate::database::family;
 use crate::database::kernel_map::monotonic_ns;
@@ -28,7 +28,7 @@ pub fn create(arguments: &CreateArguments) -> Result<ExitCode, CommandError> {
     let settings = arguments.settings.settings(&roots)?;
     for target in select::processes(&arguments.target)? {
         steps::create(&roots, &target, &settings)?;
-        say("Creating Memory Scope database")?;
+        say("Creating Memory Scope database");
     }
     Ok(ExitCode::Success)
 }
@@ -44,7 +44,7 @@ pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, Com
         if verbose {
             attach::describe(&started.survey, &mut io::stderr().lock())?;
         }
-        say("Memory scope data collection started")?;
+        say("Memory scope data collection started");
     }
     Ok(ExitCode::Success)
 }
@@ -60,7 +60,7 @@ pub fn refresh(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
         say(&format!(
             "process {}: up to date, {added} functions more probed",
             target.id.pid
-        ))?;
+        ));
     }
     Ok(ExitCode::Success)
 }
@@ -73,8 +73,8 @@ pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for id in named_databases(&roots, arguments)? {
         let left = steps::stop(&roots, id)?;
-        say("Memory scope data collection stopped")?;
-        say_what_is_left(id, left)?;
+        say("Memory scope data collection stopped");
+        say_what_is_left(id, left);
     }
     Ok(ExitCode::Success)
 }
@@ -112,7 +112,7 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
         family::remove(roots, id)?;
         // A database that was never started, or is unfinished, has no collection to stop.
         match steps::stop(roots, id) {
-            Ok(_) => say("Memory scope data collection stopped")?,
+            Ok(_) => say("Memory scope data collection stopped"),
             Err(CollectionError::Database(DatabaseError::Missing(missing))) => {
                 failed = keep_first(failed, DatabaseError::Missing(missing).into());
                 continue;
@@ -121,8 +121,8 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
         }
         match steps::destroy(roots, id) {
             Ok(left) => {
-                say("Memory scope database destroyed, disabling data collection")?;
-                say_what_is_left(id, left)?;
+                say("Memory scope database destroyed, disabling data collection");
+                say_what_is_left(id, left);
             }
             Err(error) => failed = keep_first(failed, error),
         }
@@ -130,8 +130,10 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
     failed.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 
-fn say_what_is_left(id: TargetId, sites: usize) -> Result<(), CommandError> {
-    restored::left_text(id.pid, sites).map_or(Ok(()), |text| say(&text))
+fn say_what_is_left(id: TargetId, sites: usize) {
+    if let Some(text) = restored::left_text(id.pid, sites) {
+        say(&text);
+    }
 }
 
 fn keep_first(first: Option<CollectionError>, error: CollectionError) -> Option<CollectionError> {
@@ -159,7 +161,7 @@ fn named_databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Tar
 /// Something cannot be removed.
 pub fn gc(arguments: &GcArguments) -> Result<ExitCode, CommandError> {
     let removed = collect_garbage(&Roots::from_environment(), arguments.older_than.seconds())?;
-    say(&format!("{removed} databases of ended targets removed"))?;
+    say(&format!("{removed} databases of ended targets removed"));
     Ok(ExitCode::Success)
 }
 
@@ -182,16 +184,19 @@ pub fn collect_garbage(roots: &Roots, older_than_s: u64) -> Result<usize, Comman
     Ok(removed)
 }
 
-/// A session that cannot be read tells no time: it is as old as can be.
+/// How long ago a target ended, at least. When it was not watched to its end, that is told from the first look at it since,
+/// which is noted. A session that cannot be read tells no time: it is as old as can be.
 fn ended_s_ago(roots: &Roots, id: TargetId) -> u64 {
-    Session::open(roots, id)
-        .and_then(|session| session.state())
-        .map_or(u64::MAX, |state| {
-            monotonic_ns().saturating_sub(state.thread_exit_at_ns) / 1_000_000_000
-        })
+    let now_ms = monotonic_ns() / 1_000_000;
+    let ended_ms = Session::open(roots, id).and_then(|session| match status::end_ms(&session)? {
+        Some(ms) => Ok(ms),
+        None => steps::note_end(roots, id),
+    });
+    ended_ms.map_or(u64::MAX, |ms| now_ms.saturating_sub(ms) / 1000)
 }
 
-/// A lifecycle text, for people: on stderr, since stdout is for reports.
-fn say(text: &str) -> Result<(), CommandError> {
-    Ok(writeln!(io::stderr(), "{text}")?)
+/// A lifecycle text, for people: on stderr, since stdout is for reports. Whether anybody reads it decides nothing: what it
+/// tells of has been done, and the rest is still to be.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }

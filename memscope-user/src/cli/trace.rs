@@ -56,7 +56,13 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         }
     };
     if arguments.pid.is_some() && !arguments.command.is_empty() {
-        return around_command(&roots, &target, arguments, verbose).await;
+        let signalled = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        return around_command(&roots, &target, arguments, verbose, signalled).await;
     }
     let had_database = roots.session(target.id).file().exists();
     let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
@@ -101,6 +107,7 @@ async fn around_command(
     target: &Target,
     arguments: &TraceArguments,
     verbose: bool,
+    signalled: impl Future<Output = ()>,
 ) -> Result<ExitCode, CommandError> {
     let had_database = roots.session(target.id).file().exists();
     let diagnostics = if verbose { Diagnostics::On } else { Diagnostics::Off };
@@ -111,7 +118,7 @@ async fn around_command(
         diagnostics,
         verbose,
     )?;
-    let marked = mark_around(roots, target, arguments).await;
+    let marked = mark_around(roots, target, arguments, signalled).await;
     let printed = match marked {
         Ok(()) => {
             let between = vec![BEFORE.to_owned(), AFTER.to_owned()];
@@ -131,16 +138,25 @@ async fn around_command(
 const BEFORE: &str = "trace-before";
 const AFTER: &str = "trace-after";
 
-async fn mark_around(roots: &Roots, target: &Target, arguments: &TraceArguments) -> Result<(), CommandError> {
+/// A signal ends the waiting; the command is let run on.
+async fn mark_around(
+    roots: &Roots,
+    target: &Target,
+    arguments: &TraceArguments,
+    signalled: impl Future<Output = ()>,
+) -> Result<(), CommandError> {
     let session = Session::open(roots, target.id)?;
     mark::set(&session, BEFORE)?;
     let mut command = start_command(&arguments.command)?;
-    command.wait().await?;
-    // What the command set going in the target may still be under way.
-    let settle = arguments.duration.map_or(Duration::ZERO, Age::duration);
+    let done = async {
+        command.wait().await?;
+        // What the command set going in the target may still be under way.
+        tokio::time::sleep(arguments.duration.map_or(Duration::ZERO, Age::duration)).await;
+        Ok::<(), io::Error>(())
+    };
     tokio::select! {
-        () = tokio::time::sleep(settle) => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        done = done => done?,
+        () = signalled => {}
     }
     mark::set(&session, AFTER)?;
     Ok(())

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use memscope_ebpf::limits::REGION_CAPACITY;
+use memscope_ebpf::limits::{LIVE_CAPACITY, REGION_CAPACITY};
 
 use super::error::CollectionError;
 use super::settings::Settings;
@@ -51,7 +51,7 @@ impl Code {
     /// The target has ended.
     pub fn of(target: &Target, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
         let mappings = target.mappings()?;
-        let pid = target.id.pid;
+        let pid = target.memory_pid();
         // The kernel maps its page of trampolines at the first return probe; it is no code of the target's, and no reason
         // for a new generation.
         let own: Vec<Mapping> = mappings
@@ -115,7 +115,7 @@ impl Code {
         };
         let (pages, rows) = (sum(&|table| table.pages.len()), sum(&|table| table.rows.len()));
         Capacities {
-            live: settings.live_capacity,
+            live: settings.live_capacity.unwrap_or(LIVE_CAPACITY),
             regions: if settings.regions { REGION_CAPACITY } else { 0 },
             pages: pages.saturating_mul(2).saturating_add(SPARE_PAGES),
             rows: rows.saturating_mul(2).saturating_add(SPARE_ROWS),

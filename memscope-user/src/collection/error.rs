@@ -7,6 +7,7 @@ use crate::database::error::DatabaseError;
 use crate::exit::ExitCode;
 use crate::host::privilege::PrivilegeError;
 use crate::probe::attach::AttachError;
+use crate::target::identity::Pid;
 use crate::target::process::TargetError;
 
 /// A step that failed.
@@ -62,6 +63,20 @@ pub enum CollectionError {
         /// What was found, and the flag that overrides it.
         finding: String,
     },
+    /// Probes in what the target has loaded since could hurt it.
+    #[error("functions that process {pid} has loaded since collection started are not probed: {finding}")]
+    DangerInNewCode {
+        /// Which process.
+        pid: u32,
+        /// What was found, and the flag that overrides it.
+        finding: String,
+    },
+    /// The target has replaced its image by exec since its database was made.
+    #[error(
+        "process {0} has replaced its program by exec since its database was made: `memscope attach {0}` makes another one \
+         for the new program"
+    )]
+    Replaced(Pid),
     /// Following would make more databases than it may.
     #[error(
         "there are {most} databases of descendants of process {root} already (`--max-children`), each some 24 MiB of the \
@@ -102,6 +117,7 @@ impl CollectionError {
             | Self::Architecture { .. }
             | Self::PidNamespace
             | Self::Danger { .. }
+            | Self::DangerInNewCode { .. }
             | Self::TooManyChildren { .. }
             | Self::OverBudget { .. } => ExitCode::NotPermitted,
             Self::Target(error) => match error {
@@ -117,7 +133,7 @@ impl CollectionError {
                 ResolveError::Conflict { .. } => ExitCode::Usage,
                 _ => ExitCode::NoAllocator,
             },
-            Self::OtherSettings { .. } => ExitCode::Usage,
+            Self::OtherSettings { .. } | Self::Replaced(_) => ExitCode::Usage,
             Self::TooManyFunctions { .. } => ExitCode::NotPermitted,
         }
     }

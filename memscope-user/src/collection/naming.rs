@@ -33,7 +33,7 @@ impl<'a> Naming<'a> {
         let target = Target {
             id: session.file.target,
         };
-        let live = target.is_alive().then_some(target.id.pid);
+        let live = target.is_alive().then(|| target.memory_pid());
         Self {
             session,
             table,

@@ -136,17 +136,24 @@ fn let_be(session: &Session, naming: &mut Naming<'_>, blocks: &mut Vec<RawEntry>
     applied
 }
 
-/// The moment as of which ages are told: now, or the target's end, since a dead target's blocks grow no older.
+/// The moment as of which ages are told: now, or the last one of a target that has ended at which it was watched, since a
+/// dead target's blocks grow no older.
 pub(super) fn moment_of(session: &Session, state: CollectionState) -> Result<u64, CollectionError> {
-    let kernel = session.state()?;
-    Ok(match state {
-        CollectionState::Exited if kernel.thread_exit_at_ns != 0 => kernel.thread_exit_at_ns / 1_000_000,
-        _ => monotonic_ns() / 1_000_000,
-    })
+    let now_ms = monotonic_ns() / 1_000_000;
+    if state != CollectionState::Exited {
+        return Ok(now_ms);
+    }
+    Ok(status::last_watched_ms(session)?.unwrap_or(now_ms))
 }
 
 pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
     let mut notes = status::limit_notes(session)?;
+    if status::state(session)? == CollectionState::Exited && !status::was_watched_to_its_end(session)? {
+        notes.push(
+            "collection had been stopped before the target ended: what was freed or allocated in between is not in this report"
+                .to_owned(),
+        );
+    }
     if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \

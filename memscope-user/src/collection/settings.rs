@@ -10,14 +10,16 @@ use crate::host::preflight::{Accepted, Danger};
 /// What a database is made with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Live blocks it can hold.
-    pub live_capacity: u32,
+    /// Live blocks it can hold; `None`: as many as any.
+    pub live_capacity: Option<u32>,
     /// Functions named by hand.
     pub by_hand: Vec<CustomSpec>,
     /// Memory regions are followed, too.
     pub regions: bool,
     /// What collection may cost, and whether it samples.
     pub limits: Limits,
+    /// `limits.over_budget` was asked for, and is not merely what goes without saying.
+    pub over_budget_given: bool,
     /// Dangers to the target that the user accepts.
     pub accepted: Accepted,
 }
@@ -29,12 +31,13 @@ impl Settings {
     pub fn of(session: &Session) -> Self {
         let saved = session.file.by_hand.iter();
         Self {
-            live_capacity: session.file.capacities.live,
+            live_capacity: Some(session.file.capacities.live),
             by_hand: saved
                 .filter_map(|spec| CustomSpec::parse(spec.kind, &spec.text).ok())
                 .collect(),
             regions: session.file.capacities.regions > 0,
             limits: session.file.limits,
+            over_budget_given: true,
             accepted: session.file.accepted,
         }
     }
@@ -55,15 +58,36 @@ impl Settings {
     /// As said.
     pub fn require_those_of(&self, session: &Session) -> Result<(), CollectionError> {
         let made_with = Self::of(session);
-        let pid = session.file.target.pid.0;
-        if self.regions && !made_with.regions {
-            let what = "settings, without --regions";
-            return Err(CollectionError::OtherSettings { pid, what });
+        let (limits, theirs) = (self.limits, made_with.limits);
+        let given_and_other = [
+            ("settings, without --regions", self.regions && !made_with.regions),
+            (
+                "functions named by hand",
+                !self.by_hand.is_empty() && self.by_hand != made_with.by_hand,
+            ),
+            (
+                "room for blocks than this --max-blocks",
+                self.live_capacity.is_some() && self.live_capacity != made_with.live_capacity,
+            ),
+            (
+                "sampling than this --sample-bytes",
+                limits.sample_bytes.is_some() && limits.sample_bytes != theirs.sample_bytes,
+            ),
+            (
+                "limits than this --max-cpu",
+                limits.max_cpu.is_some() && limits.max_cpu != theirs.max_cpu,
+            ),
+            (
+                "limits than this --max-cpu and --over-budget",
+                self.over_budget_given && limits.over_budget != theirs.over_budget,
+            ),
+        ];
+        match given_and_other.into_iter().find(|(_, other)| *other) {
+            Some((what, _)) => Err(CollectionError::OtherSettings {
+                pid: session.file.target.pid.0,
+                what,
+            }),
+            None => Ok(()),
         }
-        if !self.by_hand.is_empty() && self.by_hand != made_with.by_hand {
-            let what = "functions named by hand";
-            return Err(CollectionError::OtherSettings { pid, what });
-        }
-        Ok(())
     }
 }

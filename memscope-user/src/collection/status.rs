@@ -80,6 +80,39 @@ pub fn first_start_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
     Ok(runs(session)?.first().map(|run| run.from.monotonic_ms))
 }
 
+/// The last moment at which anything of a target that has ended was seen: the exit of a thread, or the end of a run, after
+/// which no exit is seen. `None` if it never ran.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn last_watched_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
+    let exit_ms = session.state()?.thread_exit_at_ns / 1_000_000;
+    let stopped_ms = runs(session)?.last().and_then(|run| run.to).map(|to| to.monotonic_ms);
+    Ok(Some(exit_ms).filter(|ms| *ms != 0).max(stopped_ms))
+}
+
+/// Whether collection ran until the end of a target that is no more.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn was_watched_to_its_end(session: &Session) -> Result<bool, DatabaseError> {
+    Ok(runs(session)?.last().is_some_and(|run| run.to.is_none()))
+}
+
+/// When a target that is no more ended, milliseconds of CLOCK_MONOTONIC: the last exit of a thread while collection ran, or
+/// else when it was first found to have ended. `None` if that is still to be noted.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn end_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
+    let exit_ms = session.state()?.thread_exit_at_ns / 1_000_000;
+    Ok(if was_watched_to_its_end(session)? && exit_ms != 0 {
+        Some(exit_ms)
+    } else {
+        session.file.found_ended.map(|moment| moment.monotonic_ms)
+    })
+}
+
 /// The runs as they really were: see `SessionFile::runs`.
 fn runs(session: &Session) -> Result<Vec<Run>, DatabaseError> {
     let mut runs = session.file.runs.clone();
@@ -127,6 +160,9 @@ pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
             "collection was stopped {ago} s ago: it cost more than its budget of {budget} % of one CPU; its probes \
              are taken out by now, `memscope start {pid}` goes on"
         ));
+    }
+    if let Some(why) = &session.file.unwatched {
+        notes.push(format!("blocks of code that was loaded since the start are not seen: {why}"));
     }
     let sample_bytes = session.control()?.sample_bytes;
     if sample_bytes != 0 {

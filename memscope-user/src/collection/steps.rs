@@ -16,7 +16,8 @@ use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
 use crate::database::session_file::{Exceeded, Followed, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
-use crate::host::preflight::{self, Finding};
+use crate::host::kernel_layout;
+use crate::host::preflight::{self, Accepted, Finding};
 use crate::probe::plan::PlannedCall;
 use crate::probe::{attach, restored};
 use crate::report::model::CollectionState;
@@ -29,8 +30,19 @@ pub struct Started {
     pub survey: Survey,
     /// What the preflight found and did not refuse for.
     pub findings: Vec<Finding>,
+    /// Where the database came from.
+    pub database: Origin,
     /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
     pub object: Ebpf,
+}
+
+/// Where the database of a collection came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Made by the command that started collection: nobody has anything in it.
+    Made,
+    /// It was there, and what it holds is somebody's.
+    Found,
 }
 
 /// What an attach came to.
@@ -91,6 +103,8 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
+        found_ended: None,
+        unwatched: None,
         mappings_seen: Moment::now(),
         layout: code::empty_layout(capacities),
         calls: Vec::new(),
@@ -116,13 +130,17 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     match status::state(&session)? {
         CollectionState::Collecting => return Err(DatabaseError::Running(target.id).into()),
         CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
-        CollectionState::Stopped | CollectionState::Replaced => {}
+        CollectionState::Replaced => {
+            // Those of the old image are in the new one, too, where it maps the same files.
+            take_probes_away(&paths, target.id, &session.file.calls)?;
+            return Err(CollectionError::Replaced(target.id.pid));
+        }
+        CollectionState::Stopped => {}
     }
     let survey = survey(target, Settings::of(&session).wanted())?;
     survey.require_allocator(target)?;
     let findings = preflight::look(target, &survey);
-    let refused = |finding: &&Finding| finding.danger.is_some_and(|danger| !session.file.accepted.has(danger));
-    if let Some(finding) = findings.iter().find(refused) {
+    if let Some(finding) = refused(&findings, &session) {
         return Err(CollectionError::Danger {
             pid: target.id.pid.0,
             finding: finding.to_string(),
@@ -136,7 +154,7 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     links::detach(&paths)?;
     session.forget_open_calls()?;
     // No program runs now that would write there.
-    session.forget_budget()?;
+    session.forget_last_run()?;
     let outcome = attach_probes(&mut session, target, &survey, diagnostics);
     if outcome.is_err() {
         let _ = take_probes_away(&paths, target.id, &survey.calls);
@@ -148,8 +166,17 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     outcome.map(|object| Started {
         survey,
         findings,
+        database: Origin::Found,
         object,
     })
+}
+
+/// A danger to the target that its user has not accepted.
+fn refused<'a>(findings: &'a [Finding], session: &Session) -> Option<&'a Finding> {
+    let accepted = session.file.accepted;
+    findings
+        .iter()
+        .find(|finding| finding.danger.is_some_and(|danger| !accepted.has(danger)))
 }
 
 fn attach_probes(
@@ -162,6 +189,7 @@ fn attach_probes(
     let thread = target.live_thread().ok_or_else(ended)?;
     let control = Control {
         tgid: target.id.pid.0,
+        born_tick: kernel_layout::task_layout().map_or(0, |_| target.id.start_time.0),
         collecting: 0,
         bound_tid: thread,
         ..limits(session)?
@@ -184,9 +212,11 @@ fn attach_probes(
         collecting: 1,
         ..control
     })?;
-    // An exec between the look at the target and the flag: the program that watches for it has left its mark.
+    // An exec between the look at the target and the flag: the program that watches for it has left its mark. Where the
+    // probes sit now, nobody has looked.
     if session.state()?.exec_at_ns != 0 {
         session.set_control(control)?;
+        return Err(CollectionError::Replaced(target.id.pid));
     }
     if !target.is_alive() {
         return Err(ended().into());
@@ -298,11 +328,25 @@ pub fn attach(
     settings: &Settings,
     diagnostics: Diagnostics,
 ) -> Result<Attached, CollectionError> {
+    match attach_image(roots, target, settings, diagnostics) {
+        // It has replaced its image while it was attached.
+        Err(CollectionError::Replaced(_)) => attach_image(roots, target, settings, diagnostics),
+        other => other,
+    }
+}
+
+fn attach_image(
+    roots: &Roots,
+    target: &Target,
+    settings: &Settings,
+    diagnostics: Diagnostics,
+) -> Result<Attached, CollectionError> {
     require_host()?;
     let mut created = create_unless_there(roots, target, settings)?;
     match Session::open(roots, target.id) {
         Ok(session) => {
             settings.require_those_of(&session)?;
+            accept(&session, settings.accepted)?;
             match status::state(&session)? {
                 CollectionState::Replaced => {
                     destroy(roots, target.id)?;
@@ -326,7 +370,10 @@ pub fn attach(
         Err(error) => return Err(error.into()),
     }
     match start(roots, target, diagnostics) {
-        Ok(started) => Ok(Attached::Started(Box::new(started))),
+        Ok(started) => Ok(Attached::Started(Box::new(Started {
+            database: if created { Origin::Made } else { Origin::Found },
+            ..started
+        }))),
         Err(CollectionError::Database(DatabaseError::Running(_))) => Ok(Attached::AlreadyRunning),
         Err(error) => {
             if created {
@@ -335,6 +382,30 @@ pub fn attach(
             Err(error)
         }
     }
+}
+
+/// Writes down that dangers are accepted that were not when the database was made.
+fn accept(session: &Session, more: Accepted) -> Result<(), CollectionError> {
+    if session.file.accepted.with(more) == session.file.accepted {
+        return Ok(());
+    }
+    let _lock = store::lock_existing(&session.paths, session.file.target)?;
+    let mut file = SessionFile::read(&session.paths.file(), session.file.target)?;
+    file.accepted = file.accepted.with(more);
+    Ok(file.write(&session.paths.file())?)
+}
+
+/// Notes that a target has been found to have ended, and gives that moment, milliseconds of CLOCK_MONOTONIC.
+///
+/// # Errors
+/// As [`DatabaseError::Missing`], or its file cannot be written.
+pub fn note_end(roots: &Roots, id: TargetId) -> Result<u64, DatabaseError> {
+    let paths = roots.session(id);
+    let _lock = store::lock_existing(&paths, id)?;
+    let mut file = SessionFile::read(&paths.file(), id)?;
+    let moment = *file.found_ended.get_or_insert_with(Moment::now);
+    file.write(&paths.file())?;
+    Ok(moment.monotonic_ms)
 }
 
 /// Writes down that a target was attached because its family is followed.
@@ -374,6 +445,23 @@ pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError>
     let numbers = calls::join(&mut session.file.calls, &survey, target)?;
     let mut probes = calls::probes(&session.file.calls, &numbers, &survey);
     probes.retain(|probe| !attach::is_attached(&paths, probe));
+    // What has been loaded since the start may be what a start would have refused for.
+    let findings = if probes.is_empty() {
+        Vec::new()
+    } else {
+        preflight::look(target, &survey)
+    };
+    let unwatched = refused(&findings, &session).map(Finding::to_string);
+    if session.file.unwatched != unwatched {
+        let mut file = SessionFile::read(&paths.file(), target.id)?;
+        file.unwatched.clone_from(&unwatched);
+        file.write(&paths.file())?;
+        session.file.unwatched.clone_from(&unwatched);
+    }
+    if let Some(finding) = unwatched {
+        let pid = target.id.pid.0;
+        return Err(CollectionError::DangerInNewCode { pid, finding });
+    }
     if probes.is_empty() {
         return Ok(0);
     }

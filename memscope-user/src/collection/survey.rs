@@ -28,7 +28,7 @@ pub struct Survey {
 /// It ended, is not a 64-bit x86 process, or a specification names nothing in it.
 pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionError> {
     let mappings = target.mappings()?;
-    let pid = target.id.pid;
+    let pid = target.memory_pid();
     let images = load_images(pid, &mappings);
     check_architecture(target, &images)?;
     let memory: Box<dyn TargetMemory> = match ProcessMemory::open(pid) {
@@ -41,7 +41,7 @@ pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionE
     let calls = plan(&discovery, &images, &returns);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
     if !target.is_alive() {
-        return Err(TargetError::Ended(pid).into());
+        return Err(TargetError::Ended(target.id.pid).into());
     }
     Ok(Survey {
         discovery,
@@ -110,11 +110,11 @@ fn opening_path(target: &Target, mappings: &[Mapping], call: &PlannedCall) -> Pa
         .iter()
         .find(|mapping| mapping.start <= call.entry && call.entry < mapping.end);
     let Some(mapping) = mapping else { return PathBuf::new() };
-    let by_mapping = mapping.open_path(target.id.pid);
+    let by_mapping = mapping.open_path(target.memory_pid());
     if std::fs::File::open(&by_mapping).is_ok() {
         return by_mapping;
     }
-    let mut below_root = std::ffi::OsString::from(format!("/proc/{}/root", target.id.pid));
+    let mut below_root = std::ffi::OsString::from(format!("/proc/{}/root", target.memory_pid()));
     below_root.push(&mapping.path);
     PathBuf::from(below_root)
 }

@@ -43,10 +43,11 @@ pub fn require_privileges() -> Result<(), CommandError> {
 pub fn create(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     let settings = Settings {
-        live_capacity: memscope_ebpf::limits::LIVE_CAPACITY,
+        live_capacity: None,
         by_hand: Vec::new(),
         regions: false,
         limits: Limits::default(),
+        over_budget_given: false,
         accepted: Accepted::default(),
     };
     match steps::create(roots, &Target { id }, &settings) {

@@ -73,7 +73,11 @@ pub fn read(
     Ok(entries)
 }
 
-fn blocks_in_hand(inflight: &KernelMap<u32, InFlight>) -> io::Result<Vec<RawEntry>> {
+/// The blocks that open reallocs hold, in no order.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn blocks_in_hand(inflight: &KernelMap<u32, InFlight>) -> io::Result<Vec<RawEntry>> {
     let mut found = Vec::new();
     inflight.for_each(|_, open| {
         for call in open.calls.iter().take((open.depth as usize).min(MAX_NESTING)) {

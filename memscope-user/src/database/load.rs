@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::DatabaseError;
 use super::kernel_map::{KernelMap, Plain};
 use super::paths::SessionPaths;
+use crate::host::kernel_layout;
 
 /// The compiled programs.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("MEMSCOPE_BPF_OBJECT"));
@@ -84,6 +85,9 @@ pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnos
         Diagnostics::On => u8::MAX,
     };
     loader.override_global(aya_log::LEVEL, &level, true);
+    // Where it is not known, CONTROL tells the programs to do without.
+    let layout = kernel_layout::task_layout().unwrap_or_default();
+    loader.override_global(TASK_LAYOUT, &layout, true);
     if diagnostics == Diagnostics::Off {
         loader.map_max_entries(LOG_MAP, LEAST_RING);
     }

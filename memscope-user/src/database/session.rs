@@ -114,23 +114,25 @@ impl Session {
             .map_err(DatabaseError::map("write", map::CONTROL))
     }
 
-    /// Forgets that a budget stopped collection. Only while no probe of the session is attached: the element is the
-    /// programs' own.
+    /// Forgets how the last run ended: by its budget, or with the thread that the probes were bound to. Only while no probe of
+    /// the session is attached: the element is the programs' own.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn forget_budget(&self) -> Result<(), DatabaseError> {
+    pub fn forget_last_run(&self) -> Result<(), DatabaseError> {
         let state = self.state()?;
-        if state.over_budget_at_ns == 0 || self.control()?.sample_bytes != 0 {
-            return Ok(());
-        }
-        let state = State {
-            over_budget_at_ns: 0,
+        let sampled = self.control()?.sample_bytes != 0;
+        let forgotten = State {
+            bound_exit_at_ns: 0,
+            over_budget_at_ns: if sampled { state.over_budget_at_ns } else { 0 },
             window_calls: 0,
             ..state
         };
+        if forgotten.bound_exit_at_ns == state.bound_exit_at_ns && forgotten.over_budget_at_ns == state.over_budget_at_ns {
+            return Ok(());
+        }
         self.state
-            .update(0, &state)
+            .update(0, &forgotten)
             .map_err(DatabaseError::map("write", map::STATE))
     }
 
@@ -265,11 +267,18 @@ impl Session {
         switch(new, new)
     }
 
-    /// Forgets the open calls: none survives a stop, since its return will not be seen.
+    /// Forgets the open calls: none survives a stop, since its return will not be seen. A block that a realloc holds in its
+    /// hands goes back to the live set: nothing says that it was freed, and reports tell that frees went unseen.
     ///
     /// # Errors
-    /// The map cannot be changed.
+    /// A map cannot be changed.
     pub fn forget_open_calls(&self) -> Result<(), DatabaseError> {
+        let in_hand = live_set::blocks_in_hand(&self.inflight).map_err(DatabaseError::map("read", map::INFLIGHT))?;
+        for held in in_hand {
+            self.live
+                .insert_new(held.address.0, &held.block)
+                .map_err(DatabaseError::map("write", map::LIVE))?;
+        }
         self.inflight
             .clear()
             .map_err(DatabaseError::map("clear", map::INFLIGHT))

@@ -55,6 +55,12 @@ pub struct SessionFile {
     pub generations: Vec<MappedGeneration>,
     /// When the target's mappings were last looked at: code loaded since is not unwound through, nor named.
     pub mappings_seen: Moment,
+    /// Why functions of code that was loaded since the start are not probed: a danger that was not accepted.
+    #[serde(default)]
+    pub unwatched: Option<String>,
+    /// When its target was first found to have ended, if nothing watched it to its end.
+    #[serde(default)]
+    pub found_ended: Option<Moment>,
     /// What of the unwind tables is where in the kernel's arrays.
     pub layout: Layout,
     /// Probed functions; a call index is a position in this list.

@@ -1,7 +1,8 @@
-//! Where the running kernel keeps what the programs of a family read: from the kernel's own BTF.
+//! Where the running kernel keeps what the programs read of its structures: from the kernel's own BTF.
 
 use std::fmt;
 use std::io;
+use std::sync::OnceLock;
 
 use memscope_ebpf::family::{TASK_FIELDS, TaskField};
 
@@ -18,7 +19,7 @@ const FIELDS: [(TaskField, &str, &str); TASK_FIELDS] = [
 ];
 
 /// Why the places are not known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LayoutError(String);
 
 impl fmt::Display for LayoutError {
@@ -38,6 +39,11 @@ impl std::error::Error for LayoutError {}
 /// # Errors
 /// The kernel has no BTF, or another structure than those known.
 pub fn task_layout() -> Result<[u32; TASK_FIELDS], LayoutError> {
+    static LAYOUT: OnceLock<Result<[u32; TASK_FIELDS], LayoutError>> = OnceLock::new();
+    LAYOUT.get_or_init(read_layout).clone()
+}
+
+fn read_layout() -> Result<[u32; TASK_FIELDS], LayoutError> {
     let bytes = std::fs::read(BTF).map_err(|error: io::Error| LayoutError(format!("cannot read {BTF}: {error}")))?;
     let unreadable = || LayoutError(format!("{BTF} cannot be understood"));
     let types = Types::parse(&bytes).ok_or_else(unreadable)?;

@@ -38,6 +38,12 @@ impl Accepted {
     pub const fn has(self, danger: Danger) -> bool {
         self.0 >> danger as u8 & 1 == 1
     }
+
+    /// These and those.
+    #[must_use]
+    pub const fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
 }
 
 impl FromIterator<Danger> for Accepted {

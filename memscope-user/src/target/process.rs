@@ -127,7 +127,18 @@ impl Target {
     }
 
     fn path(&self, file: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{file}", self.id.pid))
+        PathBuf::from(format!("/proc/{}/{file}", self.memory_pid()))
+    }
+
+    /// The id under which procfs shows the target's memory and files: its own, or once its main thread has ended, which holds
+    /// no memory any more (`exit_mm`, kernel/exit.c), that of a thread that lives.
+    #[must_use]
+    pub fn memory_pid(&self) -> Pid {
+        let main_has_ended = std::fs::read_link(format!("/proc/{}/exe", self.id.pid)).is_err();
+        match self.live_thread() {
+            Some(thread) if main_has_ended => Pid(thread),
+            _ => self.id.pid,
+        }
     }
 
     fn pid_i32(&self) -> i32 {
