@@ -1,6 +1,8 @@
 //! `print`: the old report, for one database or all.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd as _;
 
 use memscope_ebpf::live::EntryNumber;
 
@@ -174,7 +176,7 @@ pub fn print_but(
     span: &SpanArguments,
     suppressions: &SuppressionArguments,
 ) -> Result<Judgement, CommandError> {
-    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut out = BufWriter::with_capacity(1 << 16, plain_stdout()?);
     let mut judgement = Judgement::default();
     let mut each = |write: &mut dyn FnMut(&DatabaseReport) -> io::Result<()>| -> Result<(), CommandError> {
         for id in ids {
@@ -213,6 +215,13 @@ pub fn print_but(
     }
     out.flush()?;
     Ok(judgement)
+}
+
+/// The standard output without the library's own buffer, which looks for the last line's end in all that passes.
+fn plain_stdout() -> io::Result<File> {
+    let mut stdout = io::stdout().lock();
+    stdout.flush()?;
+    Ok(File::from(stdout.as_fd().try_clone_to_owned()?))
 }
 
 /// Says on stderr that a collection has run too briefly to say much.

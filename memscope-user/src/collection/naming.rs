@@ -46,7 +46,12 @@ impl<'a> Naming<'a> {
     }
 
     /// The site of each index up to the last that these blocks have; those that none has stay 0.
-    pub(super) fn sites_of(&mut self, blocks: &[RawEntry]) -> Vec<SiteId> {
+    pub(super) fn sites_of<'b>(&mut self, blocks: impl Iterator<Item = &'b RawEntry>) -> Vec<SiteId> {
+        self.sites_of_indices(&Self::indices_of(blocks))
+    }
+
+    /// Which site indices these blocks have.
+    pub(super) fn indices_of<'b>(blocks: impl Iterator<Item = &'b RawEntry>) -> Vec<bool> {
         let mut met: Vec<bool> = Vec::new();
         for raw in blocks {
             let index = raw.block.site().0 as usize;
@@ -55,7 +60,12 @@ impl<'a> Naming<'a> {
             }
             met[index] = true;
         }
-        let indices = (0..).map(SiteIndex).zip(met);
+        met
+    }
+
+    /// The site of each of these indices.
+    pub(super) fn sites_of_indices(&mut self, met: &[bool]) -> Vec<SiteId> {
+        let indices = (0..).map(SiteIndex).zip(met.iter().copied());
         indices
             .map(|(index, met)| if met { self.site(index) } else { SiteId(0) })
             .collect()

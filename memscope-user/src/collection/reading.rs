@@ -1,9 +1,9 @@
 //! From a session to the report's model: blocks selected and ordered, each site named once.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::thread;
 
-use memscope_ebpf::counter::Weight;
+use memscope_ebpf::counter::{Counter, Weight};
 use memscope_ebpf::live::EntryNumber;
 
 use super::error::CollectionError;
@@ -16,18 +16,11 @@ use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::report::entries::Entries;
 use crate::report::model::{CollectionState, DatabaseReport, SiteId};
+pub use crate::report::order::Order;
+use crate::report::order::Runs;
 use crate::report::sites::Amount;
 use crate::suppress::apply::{Applied, apply_to};
 use crate::suppress::rules::Rule;
-
-/// Order of the entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// Oldest first, then by number.
-    Age,
-    /// Largest first, then oldest.
-    Size,
-}
 
 /// Which entries a report holds.
 #[derive(Clone, Copy, Debug)]
@@ -74,24 +67,23 @@ pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<Dat
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
     let born_until = now_ms.checked_sub(choice.age.seconds().saturating_mul(1000));
-    let (mut blocks, table) = match born_until {
+    let (mut parts, table) = match born_until {
         Some(born_until) if collection.state != CollectionState::Replaced => {
             region_owner::all_blocks(session, born_until)?
         }
         _ => (Vec::new(), session.sites()?),
     };
-    blocks.retain(|raw| {
-        let number = raw.block.unpack().number;
-        number > choice.after && number <= choice.up_to
-    });
-    let total = blocks.len() as u64;
-    let estimate = estimate::of(session, blocks.iter().map(|raw| raw.block))?;
+    if choice.after.0 > 0 || choice.up_to.0 < u64::MAX {
+        retain(&mut parts, |raw| {
+            let number = raw.block.unpack().number;
+            number > choice.after && number <= choice.up_to
+        });
+    }
+    let total = parts.iter().map(|part| part.len() as u64).sum();
+    let estimate = estimate::of(session, parts.iter().flatten().map(|raw| raw.block))?;
     let mut naming = Naming::new(session, &table);
-    let suppressed = let_be(session, &mut naming, &mut blocks, rules);
-    sort(&mut blocks, choice.order);
-    blocks.truncate(choice.limit.unwrap_or(usize::MAX));
-    blocks.shrink_to_fit();
-    let ids = naming.sites_of(&blocks);
+    let suppressed = let_be(session, &mut naming, &mut parts, rules);
+    let (blocks, ids) = sort_and_name(parts, choice, &mut naming);
     let mut sites = naming.into_stacks();
     if !suppressed.rules.is_empty() {
         // All were named, so that rules could be applied.
@@ -116,15 +108,33 @@ pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<Dat
     })
 }
 
+/// The chosen blocks in order, and the site of each index that they have: all named while they are sorted, but with a limit
+/// only those of the blocks that it leaves.
+fn sort_and_name(parts: Vec<Vec<RawEntry>>, choice: Choice, naming: &mut Naming<'_>) -> (Runs, Vec<SiteId>) {
+    let Choice { order, limit, .. } = choice;
+    if limit.is_some() {
+        let blocks = Runs::sorted(parts, order, limit);
+        let ids = naming.sites_of(blocks.unordered());
+        return (blocks, ids);
+    }
+    let met = Naming::indices_of(parts.iter().flatten());
+    thread::scope(|scope| {
+        let sorting = scope.spawn(|| Runs::sorted(parts, order, None));
+        let ids = naming.sites_of_indices(&met);
+        let blocks = sorting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (blocks, ids)
+    })
+}
+
 /// Takes the blocks of suppressed sites out.
-fn let_be(session: &Session, naming: &mut Naming<'_>, blocks: &mut Vec<RawEntry>, rules: &[Rule]) -> Applied {
+fn let_be(session: &Session, naming: &mut Naming<'_>, parts: &mut [Vec<RawEntry>], rules: &[Rule]) -> Applied {
     if rules.is_empty() {
         return Applied::default();
     }
-    let ids = naming.sites_of(blocks);
+    let ids = naming.sites_of(parts.iter().flatten());
     let id_of = |raw: &RawEntry| ids.get(raw.block.site().0 as usize).copied().unwrap_or(SiteId(0));
     let mut live: BTreeMap<SiteId, Amount> = BTreeMap::new();
-    for raw in &*blocks {
+    for raw in parts.iter().flatten() {
         live.entry(id_of(raw)).or_default().add(1, raw.block.size());
     }
     let sites = live
@@ -132,8 +142,14 @@ fn let_be(session: &Session, naming: &mut Naming<'_>, blocks: &mut Vec<RawEntry>
         .filter_map(|(id, live)| Some((*id, naming.stack(*id)?, *live)));
     let modules = session.file.generations.last();
     let applied = apply_to(rules, sites, modules.map_or(&[], |generation| &generation.modules));
-    blocks.retain(|raw| !applied.hides(id_of(raw)));
+    retain(parts, |raw| !applied.hides(id_of(raw)));
     applied
+}
+
+fn retain(parts: &mut [Vec<RawEntry>], keep: impl Fn(&RawEntry) -> bool) {
+    for part in parts {
+        part.retain(&keep);
+    }
 }
 
 /// The moment as of which ages are told: now, or the last one of a target that has ended at which it was watched, since a
@@ -154,6 +170,14 @@ pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
                 .to_owned(),
         );
     }
+    if session.tally()?.get(Counter::LiveFull) > 0 {
+        let (pid, capacity) = (session.file.target.pid, session.file.capacities.live);
+        notes.push(format!(
+            "the database holds {capacity} blocks and was full: `memscope detach {pid}`, then `memscope attach {pid} \
+             --max-blocks {}` makes a larger one, which begins empty",
+            capacity.saturating_mul(4).min(1 << 28)
+        ));
+    }
     if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \
@@ -162,15 +186,4 @@ pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
         ));
     }
     Ok(notes)
-}
-
-fn sort(blocks: &mut [RawEntry], order: Order) {
-    let age = |raw: &RawEntry| {
-        let fields = raw.block.unpack();
-        (fields.born_ms, fields.number)
-    };
-    match order {
-        Order::Age => blocks.sort_unstable_by_key(age),
-        Order::Size => blocks.sort_unstable_by_key(|raw| (Reverse(raw.block.size()), age(raw))),
-    }
 }

@@ -139,15 +139,17 @@ impl<'a> RegionOwners<'a> {
     }
 }
 
-/// Blocks and the program's regions born up to a moment (CLOCK_MONOTONIC milliseconds), and the sites they name.
+/// Blocks and the program's regions born up to a moment (CLOCK_MONOTONIC milliseconds), in parts, and the sites they name.
 ///
 /// # Errors
 /// A map cannot be read.
-pub fn all_blocks(session: &Session, born_until_ms: u64) -> Result<(Vec<RawEntry>, SiteTable), DatabaseError> {
-    let mut blocks = session.live_blocks(born_until_ms)?;
-    let (mut regions, table) = programs_regions(session, born_until_ms)?;
-    blocks.append(&mut regions);
-    Ok((blocks, table))
+pub fn all_blocks(session: &Session, born_until_ms: u64) -> Result<(Vec<Vec<RawEntry>>, SiteTable), DatabaseError> {
+    let mut parts = session.live_blocks(born_until_ms)?;
+    let (regions, table) = programs_regions(session, born_until_ms)?;
+    if !regions.is_empty() {
+        parts.push(regions);
+    }
+    Ok((parts, table))
 }
 
 /// The program's regions together.

@@ -159,8 +159,8 @@ fn alive(
     if state == CollectionState::Replaced {
         return Ok((alive, session.sites()?));
     }
-    let (blocks, table) = all_blocks(session, now_ms)?;
-    for raw in blocks {
+    let (parts, table) = all_blocks(session, now_ms)?;
+    for raw in parts.iter().flatten() {
         let fields = raw.block.unpack();
         if span.takes(fields.number) {
             alive.entry(fields.site).or_default().add(&fields, births);

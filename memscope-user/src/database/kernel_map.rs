@@ -6,6 +6,7 @@ use std::ffi::CString;
 use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -105,6 +106,21 @@ unsafe impl Plain for Row {}
 unsafe impl Plain for MappingTable {}
 // SAFETY: as above.
 unsafe impl Plain for Generation {}
+
+/// Elements of a hash map that were read at once.
+pub struct Batch<'a, K, V> {
+    keys: &'a [K],
+    values: &'a [V],
+    /// The first bucket that has not been read; `u32::MAX` at the map's end.
+    pub ends_before: u32,
+}
+
+impl<'a, K: Plain, V: Plain> Batch<'a, K, V> {
+    /// Each, in no order.
+    pub fn elements(&self) -> impl ExactSizeIterator<Item = (K, &'a V)> + use<'a, K, V> {
+        self.keys.iter().copied().zip(self.values)
+    }
+}
 
 /// A map with keys `K` and values `V`.
 #[derive(Debug)]
@@ -212,22 +228,32 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
         }
     }
 
-    /// Reads the whole map in batches, giving each element to `visit`. Of a hash map a batch is whole buckets, each
-    /// copied under its lock (`__htab_map_lookup_and_delete_batch`, kernel/bpf/hashtab.c), and a key never changes its
-    /// bucket: an element that stays is visited exactly once, whatever happens beside it.
+    /// Reads a whole hash map, giving each element to `visit`: see [`Self::for_each_batch`].
     ///
     /// # Errors
     /// The kernel refused.
     pub fn for_each(&self, mut visit: impl FnMut(K, &V)) -> io::Result<()> {
+        self.for_each_batch(0..u32::MAX, |batch| {
+            for (key, value) in batch.elements() {
+                visit(key, value);
+            }
+        })
+    }
+
+    /// Reads these buckets of a hash map in batches; the last batch may go on into the buckets after them. A batch is whole
+    /// buckets, each copied under its lock (`__htab_map_lookup_and_delete_batch`, kernel/bpf/hashtab.c), and a key never
+    /// changes its bucket: an element that stays is read exactly once, whatever happens beside it.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn for_each_batch(&self, buckets: Range<u32>, mut visit: impl FnMut(Batch<'_, K, V>)) -> io::Result<()> {
         // Large enough for few calls, small enough for large values.
         let mut batch = (BATCH_BYTES / size_of::<V>()).clamp(64, 4096);
         let (mut keys, mut values) = (vec![zeroed::<K>(); batch], vec![zeroed::<V>(); batch]);
-        // The position is a bucket number (hash) or an index (array), four bytes either way.
-        let (mut position, mut next) = (0u32, 0u32);
-        let mut first = true;
-        loop {
+        let (mut position, mut next) = (buckets.start, 0u32);
+        while position < buckets.end {
             let mut attr = BatchAttr {
-                in_batch: if first { 0 } else { (&raw mut position) as u64 },
+                in_batch: (&raw mut position) as u64,
                 out_batch: (&raw mut next) as u64,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
@@ -236,9 +262,10 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
                 element_flags: 0,
                 flags: 0,
             };
-            let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
-                Ok(_) => false,
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            let ends_before = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+                Ok(_) => next,
+                // There are no more buckets.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => u32::MAX,
                 // A bucket holds more than fits: nothing was consumed, a larger batch will take it.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                     batch *= 2;
@@ -250,15 +277,14 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
                 Err(error) => return Err(error),
             };
             let count = (attr.count as usize).min(batch);
-            for (key, value) in keys.iter().zip(&values).take(count) {
-                visit(*key, value);
-            }
-            if last {
-                return Ok(());
-            }
-            position = next;
-            first = false;
+            visit(Batch {
+                keys: &keys[..count],
+                values: &values[..count],
+                ends_before,
+            });
+            position = ends_before;
         }
+        Ok(())
     }
 
     /// Reads elements `0..count` of an array map in batches.

@@ -1,4 +1,6 @@
-//! Reads the live set: LIVE in batches, and the blocks that a realloc holds in its hands at that moment.
+//! Reads the live set: LIVE, and the blocks that a realloc holds in its hands at that moment.
+
+mod parts;
 
 use std::collections::HashSet;
 use std::io;
@@ -19,6 +21,15 @@ pub struct RawEntry {
     pub block: LiveBlock,
 }
 
+/// LIVE, and what of it says how it is best read.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveMap<'a> {
+    /// The map.
+    pub map: &'a KernelMap<u64, LiveBlock>,
+    /// Elements it can hold.
+    pub capacity: u32,
+}
+
 /// Which blocks to keep.
 #[derive(Clone, Copy, Debug)]
 pub struct Selection {
@@ -35,7 +46,7 @@ impl Selection {
     }
 }
 
-/// The selected blocks, in no order.
+/// The selected blocks, in no order, in as many parts as threads have read them.
 ///
 /// A realloc takes its old block out of LIVE for the length of the call, so the blocks in the hands of open calls are
 /// read too, before LIVE and after: a block that is in neither, though alive throughout, must have left and come back in
@@ -44,33 +55,25 @@ impl Selection {
 /// # Errors
 /// A map cannot be read.
 pub fn read(
-    live: &KernelMap<u64, LiveBlock>,
+    live: &LiveMap<'_>,
     inflight: &KernelMap<u32, InFlight>,
     selection: Selection,
-) -> io::Result<Vec<RawEntry>> {
+) -> io::Result<Vec<Vec<RawEntry>>> {
     let mut in_hand = blocks_in_hand(inflight)?;
-    let mut entries = Vec::new();
-    live.for_each(|address, block| {
-        if selection.takes(*block) {
-            entries.push(RawEntry {
-                address: RuntimeAddress(address),
-                block: *block,
-            });
-        }
-    })?;
+    let mut parts = parts::read(live, selection)?;
     in_hand.extend(blocks_in_hand(inflight)?);
     in_hand.retain(|entry| selection.takes(entry.block));
     if !in_hand.is_empty() {
         // A block that is both in LIVE and in hand has just been put back, or reallocated in place.
         let held: HashSet<u64> = in_hand.iter().map(|entry| entry.address.0).collect();
-        let addresses = entries.iter().map(|entry| entry.address.0);
+        let addresses = parts.iter().flatten().map(|entry| entry.address.0);
         let in_live: HashSet<u64> = addresses.filter(|address| held.contains(address)).collect();
         in_hand.retain(|entry| !in_live.contains(&entry.address.0));
         in_hand.sort_unstable_by_key(|entry| (entry.address, entry.block.unpack().number));
         in_hand.dedup_by_key(|entry| entry.address);
-        entries.extend(in_hand);
+        parts.push(in_hand);
     }
-    Ok(entries)
+    Ok(parts)
 }
 
 /// The blocks that open reallocs hold, in no order.

@@ -14,7 +14,7 @@ use memscope_ebpf::unwind::row::{Page, Row};
 
 use super::error::DatabaseError;
 use super::kernel_map::KernelMap;
-use super::live_set::{self, RawEntry, Selection};
+use super::live_set::{self, LiveMap, RawEntry, Selection};
 use super::paths::{Roots, SessionPaths};
 use super::regions;
 use super::session_file::SessionFile;
@@ -153,11 +153,15 @@ impl Session {
         Tally::read(&self.counters).map_err(DatabaseError::map("read", map::COUNTERS))
     }
 
-    /// The live blocks born up to `born_until_ms` (CLOCK_MONOTONIC), in no order.
+    /// The live blocks born up to `born_until_ms` (CLOCK_MONOTONIC), in no order, in as many parts as threads read them.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn live_blocks(&self, born_until_ms: u64) -> Result<Vec<RawEntry>, DatabaseError> {
+    pub fn live_blocks(&self, born_until_ms: u64) -> Result<Vec<Vec<RawEntry>>, DatabaseError> {
+        let live = LiveMap {
+            map: &self.live,
+            capacity: self.file.capacities.live,
+        };
         let mut attempt = 0;
         loop {
             let selection = Selection {
@@ -166,7 +170,7 @@ impl Session {
             };
             let restored = self.tally()?.get(Counter::Restored);
             let entries =
-                live_set::read(&self.live, &self.inflight, selection).map_err(DatabaseError::map("read", map::LIVE))?;
+                live_set::read(&live, &self.inflight, selection).map_err(DatabaseError::map("read", map::LIVE))?;
             attempt += 1;
             if attempt == READ_ATTEMPTS || self.tally()?.get(Counter::Restored) == restored {
                 return Ok(entries);

@@ -243,7 +243,7 @@ fn live_blocks(files: &ProcessFiles, memory: &HeapMemory) -> Result<LiveBlocks, 
     let session = Session::open(&Roots::from_environment(), files.id)?;
     let collection = status::collection(&session)?;
     let now_ms = monotonic_ns() / 1_000_000;
-    let blocks = session.live_blocks(now_ms)?.into_iter().map(|raw| {
+    let blocks = session.live_blocks(now_ms)?.into_iter().flatten().map(|raw| {
         let fields = raw.block.unpack();
         Block {
             size: fields.size,

@@ -8,14 +8,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use super::json_parts::{
-    CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, write_entry_members,
-    write_site_id,
+    CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, site_member, site_members,
+    write_entry_members, write_site_id,
 };
 use super::model::{DatabaseReport, SiteId, Stack};
-use super::notes;
+use super::row::Row;
 use super::sink::Sink;
+use super::{notes, pieces};
+
+/// Bytes of an entry's object with each number at its largest, about.
+const LONGEST: usize = 200;
 
 /// Writes one document, database by database.
 pub struct JsonReport<'a> {
@@ -51,16 +56,7 @@ impl<'a> JsonReport<'a> {
         sink.text(",\"age_s\":");
         sink.decimal(report.age_s);
         sink.text(",\"entries\":[");
-        let mut without_stack = BTreeSet::new();
-        for (index, entry) in report.entries.iter().enumerate() {
-            sink.text(if index == 0 { "{" } else { ",{" });
-            write_entry_members(sink, &entry, before_gap(report, &entry));
-            sink.text("}");
-            if !report.sites.contains_key(&entry.site) {
-                without_stack.insert(entry.site);
-            }
-            sink.spill()?;
-        }
+        let without_stack = write_entries(sink, report)?;
         sink.text("],\"sites\":{");
         let sites = report.sites.iter().map(|(site, stack)| (*site, Some(stack)));
         write_sites(sink, sites.chain(without_stack.into_iter().map(|site| (site, None))))?;
@@ -92,6 +88,31 @@ impl<'a> JsonReport<'a> {
         self.sink.text("]}\n");
         self.sink.flush()
     }
+}
+
+/// Writes the entries, and returns the sites that they name and the report has no stack of.
+fn write_entries(sink: &mut Sink<'_>, report: &DatabaseReport) -> io::Result<BTreeSet<SiteId>> {
+    let members = site_members(&report.entries);
+    let has_stack = |site| report.sites.contains_key(site);
+    let told: Vec<bool> = report.entries.sites().iter().map(has_stack).collect();
+    let without_stack = Mutex::new(BTreeSet::new());
+    pieces::render(sink, &report.entries, LONGEST, |out, index, entry, first| {
+        let index = index.0 as usize;
+        if !told.get(index).copied().unwrap_or(false) {
+            // A panic while it is held leaves the set whole.
+            without_stack
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(entry.site);
+        }
+        let mut row = Row::new();
+        row.text(if first { "{" } else { ",{" });
+        let member = members.get(index).copied().unwrap_or_else(|| site_member(entry.site));
+        write_entry_members(&mut row, entry, &member, before_gap(report, entry));
+        row.text("}");
+        out.extend_from_slice(row.bytes());
+    })?;
+    Ok(without_stack.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn write_sites<'s>(sink: &mut Sink<'_>, sites: impl Iterator<Item = (SiteId, Option<&'s Stack>)>) -> io::Result<()> {

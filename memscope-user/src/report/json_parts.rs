@@ -6,7 +6,9 @@ use memscope_ebpf::live::BlockKind;
 use serde::Serialize;
 use serde::ser::{SerializeSeq as _, Serializer};
 
+use super::entries::Entries;
 use super::model::{Collection, DatabaseReport, Entry, Estimate, Frame, Gap, SiteId, Stack, TargetDescription};
+use super::row::Row;
 use super::sink::Sink;
 use crate::suppress::apply::{Applied, Hidden};
 use crate::suppress::rules::Rule;
@@ -190,26 +192,44 @@ pub(super) fn write_site_id(sink: &mut Sink<'_>, site: SiteId) {
     sink.text("\"");
 }
 
+/// Text of an entry's member `site`, between its neighbours.
+pub(super) const SITE_MEMBER: usize = ",\"site\":\"0x0123456789abcdef\"".len();
+
+/// The member `site` of the entries of each site index.
+pub(super) fn site_members(entries: &Entries) -> Vec<[u8; SITE_MEMBER]> {
+    entries.sites().iter().map(|site| site_member(*site)).collect()
+}
+
+pub(super) fn site_member(site: SiteId) -> [u8; SITE_MEMBER] {
+    let mut row = Row::new();
+    row.text(",\"site\":\"");
+    row.hex(site.0, 16);
+    row.text("\"");
+    let mut member = [0; SITE_MEMBER];
+    member.copy_from_slice(row.bytes());
+    member
+}
+
 /// Writes the members of one entry's object, without its braces. By hand: there may be a million of them.
-pub(super) fn write_entry_members(sink: &mut Sink<'_>, entry: &Entry, before_gap: bool) {
-    sink.text("\"entry\":");
-    sink.decimal(entry.number.0);
-    sink.text(",\"address\":\"");
-    sink.hex(entry.address.0, 1);
-    sink.text("\",\"size\":");
-    sink.decimal(entry.size);
-    sink.text(",\"age_s\":");
-    sink.decimal(entry.age_s());
-    sink.text(",\"tid\":");
-    sink.decimal(u64::from(entry.tid));
-    sink.text(",\"site\":");
-    write_site_id(sink, entry.site);
-    sink.text(match entry.kind {
+#[inline]
+pub(super) fn write_entry_members(row: &mut Row, entry: &Entry, site: &[u8; SITE_MEMBER], before_gap: bool) {
+    row.text("\"entry\":");
+    row.decimal(entry.number.0);
+    row.text(",\"address\":\"");
+    row.hex(entry.address.0, 1);
+    row.text("\",\"size\":");
+    row.decimal(entry.size);
+    row.text(",\"age_s\":");
+    row.decimal(entry.age_s());
+    row.text(",\"tid\":");
+    row.decimal(u64::from(entry.tid));
+    row.bytes_of(site);
+    row.text(match entry.kind {
         BlockKind::Heap => ",\"block_kind\":\"heap\"",
         BlockKind::Region => ",\"block_kind\":\"region\"",
     });
     if before_gap {
-        sink.text(",\"before_gap\":true");
+        row.text(",\"before_gap\":true");
     }
 }
 

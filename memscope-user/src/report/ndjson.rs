@@ -13,10 +13,12 @@ use std::collections::HashSet;
 use std::io;
 
 use super::json_parts::{
-    CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, write_entry_members,
+    CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, site_member,
+    write_entry_members,
 };
 use super::model::{DatabaseReport, SiteId};
 use super::notes;
+use super::row::Row;
 use super::sink::Sink;
 
 /// Writes databases one after the other, each complete in itself.
@@ -51,7 +53,9 @@ impl<'a> NdjsonReport<'a> {
                 write_site(sink, report, entry.site)?;
             }
             start_line(sink, "entry", report);
-            write_entry_members(sink, &entry, before_gap(report, &entry));
+            let mut row = Row::new();
+            write_entry_members(&mut row, &entry, &site_member(entry.site), before_gap(report, &entry));
+            sink.bytes(row.bytes());
             sink.text("}\n");
             sink.spill()?;
         }

@@ -11,6 +11,7 @@ use super::entries::Entries;
 use super::model::{
     Collection, CollectionState, DatabaseReport, Entry, Estimate, Frame, SiteId, SourceLine, Stack, TargetDescription,
 };
+use super::order::Runs;
 use super::sites::{Amount, SitesReport};
 use super::summary::{Memory, Summary};
 use crate::database::live_set::RawEntry;
@@ -85,7 +86,7 @@ pub fn packed(entries: &[Entry]) -> Entries {
             kind: entry.kind,
         }),
     });
-    Entries::new(blocks.collect(), now_ms, sites)
+    Entries::new(Runs::in_order(blocks.collect()), now_ms, sites)
 }
 
 /// A database without entries.

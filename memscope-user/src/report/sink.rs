@@ -1,6 +1,8 @@
-//! Buffered output with the few number formats of an entry line, so that printing one allocates nothing.
+//! Buffered output of what a report has few of; entries are put together in a [`Row`].
 
 use std::io;
+
+use super::row::Row;
 
 /// Bytes held back before they are written: large enough that a million entries take few system calls.
 const SPILL_AT: usize = 64 * 1024;
@@ -28,34 +30,17 @@ impl<'a> Sink<'a> {
         self.buffer.extend_from_slice(bytes);
     }
 
-    pub(super) fn decimal(&mut self, mut number: u64) {
-        // u64::MAX has 20 digits.
-        let mut digits = [0; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        self.buffer.extend_from_slice(&digits[at..]);
+    pub(super) fn decimal(&mut self, number: u64) {
+        let mut row = Row::new();
+        row.decimal(number);
+        self.bytes(row.bytes());
     }
 
     /// `0x` and at least `width` digits, lower case; `width` is 1 to 16.
     pub(super) fn hex(&mut self, number: u64, width: usize) {
-        let mut digits = [b'0'; 16];
-        let mut rest = number;
-        let mut at = digits.len();
-        while rest != 0 {
-            at -= 1;
-            digits[at] = b"0123456789abcdef"[(rest & 0xf) as usize];
-            rest >>= 4;
-        }
-        let at = at.min(digits.len() - width.clamp(1, 16));
-        self.buffer.extend_from_slice(b"0x");
-        self.buffer.extend_from_slice(&digits[at..]);
+        let mut row = Row::new();
+        row.hex(number, width);
+        self.bytes(row.bytes());
     }
 
     /// Anything that shows itself; for lines that are few.
@@ -77,45 +62,17 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
+    /// Writes what is held back, then these bytes, which are many.
+    pub(super) fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        self.out.write_all(bytes)
+    }
+
     /// Writes what is left.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.write_all(&self.buffer)?;
         self.buffer.clear();
         self.out.flush()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_as_the_standard_library_writes_them() {
-        for number in [
-            0,
-            1,
-            9,
-            10,
-            0xf,
-            0x10,
-            79258,
-            0x1d49_6a80,
-            0xc120_29d8,
-            u64::MAX - 1,
-            u64::MAX,
-        ] {
-            let mut out = Vec::new();
-            let mut sink = Sink::new(&mut out);
-            sink.decimal(number);
-            sink.text(" ");
-            sink.hex(number, 1);
-            sink.text(" ");
-            sink.hex(number, 8);
-            sink.text(" ");
-            sink.hex(number, 16);
-            sink.flush().unwrap();
-            let expected = format!("{number} {number:#x} {number:#010x} {number:#018x}");
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        }
     }
 }

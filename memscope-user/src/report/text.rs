@@ -14,16 +14,18 @@
 //! function it was inlined into; notes follow the closing line.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
 use std::fmt;
 use std::io;
 use std::ops::Range;
 
+use memscope_ebpf::live::SiteIndex;
+
 use super::clock::TimeOfDay;
 use super::escape::Escaped;
 use super::model::{DatabaseReport, Entry, Frame, SiteId, Stack};
-use super::notes;
+use super::row::Row;
 use super::sink::Sink;
+use super::{notes, pieces};
 use crate::age::Age;
 
 /// Writes reports as text, one database after the other.
@@ -57,12 +59,16 @@ impl<'a> TextReport<'a> {
         self.sink.show(format_args!(
             "Age: {age_s}\n{at} MemScope list of entries at least {age_s} seconds old\n"
         ))?;
-        let mut stacks = StackTexts::default();
-        for entry in report.entries.iter() {
-            self.entry(&entry);
-            self.sink.bytes(stacks.of(entry.site, report)?);
-            self.sink.spill()?;
-        }
+        let stacks = StackTexts::of(report)?;
+        pieces::render(
+            &mut self.sink,
+            &report.entries,
+            LONGEST_LINE + stacks.longest,
+            |out, index, entry, _| {
+                write_entry_line(out, entry);
+                out.extend_from_slice(stacks.at(index));
+            },
+        )?;
         let printed = report.entries.len() as u64;
         self.sink.text("MemScope printed ");
         self.sink.decimal(printed);
@@ -86,44 +92,61 @@ impl<'a> TextReport<'a> {
             .show(format_args!("Age: {age}\nMemScope database does not exist\n"))?;
         self.sink.flush()
     }
-
-    fn entry(&mut self, entry: &Entry) {
-        let sink = &mut self.sink;
-        sink.text("entry:");
-        sink.decimal(entry.number.0);
-        sink.text(" address:");
-        sink.hex(entry.address.0, 1);
-        sink.text(" size:");
-        sink.hex(entry.size, 1);
-        sink.text(" cookie:");
-        sink.hex(u64::from(entry.site.cookie()), 8);
-        sink.text(" age:");
-        sink.decimal(entry.age_s());
-        sink.text("\n");
-    }
 }
 
-/// The lines of each stack, rendered when its first entry is met and copied for the others.
+/// Bytes of an entry's line with each number at its largest, about.
+const LONGEST_LINE: usize = 120;
+
+fn write_entry_line(out: &mut Vec<u8>, entry: &Entry) {
+    let mut row = Row::new();
+    row.text("entry:");
+    row.decimal(entry.number.0);
+    row.text(" address:");
+    row.hex(entry.address.0, 1);
+    row.text(" size:");
+    row.hex(entry.size, 1);
+    row.text(" cookie:");
+    row.hex(u64::from(entry.site.cookie()), 8);
+    row.text(" age:");
+    row.decimal(entry.age_s());
+    row.text("\n");
+    out.extend_from_slice(row.bytes());
+}
+
+/// The lines of each stack, rendered once and copied for each entry.
 #[derive(Default)]
 struct StackTexts {
     text: Vec<u8>,
-    places: HashMap<SiteId, Range<usize>>,
+    /// Where the lines of each site index are; `None` of a site that has none.
+    places: Vec<Option<Range<usize>>>,
+    /// What stands for those.
+    not_recorded: Vec<u8>,
+    /// Bytes of the longest.
+    longest: usize,
 }
 
 impl StackTexts {
-    fn of(&mut self, site: SiteId, report: &DatabaseReport) -> io::Result<&[u8]> {
-        let place = match self.places.entry(site) {
-            Slot::Occupied(place) => place.get().clone(),
-            Slot::Vacant(vacant) => {
-                let start = self.text.len();
-                match report.sites.get(&site) {
-                    Some(stack) => write_stack(&mut self.text, stack)?,
-                    None => write_end(&mut self.text, super::json_parts::NOT_RECORDED)?,
-                }
-                vacant.insert(start..self.text.len()).clone()
-            }
-        };
-        Ok(&self.text[place])
+    fn of(report: &DatabaseReport) -> io::Result<Self> {
+        let mut texts = Self::default();
+        write_end(&mut texts.not_recorded, super::json_parts::NOT_RECORDED)?;
+        let mut known: HashMap<SiteId, Range<usize>> = HashMap::new();
+        for (site, stack) in &report.sites {
+            let start = texts.text.len();
+            write_stack(&mut texts.text, stack)?;
+            known.insert(*site, start..texts.text.len());
+        }
+        let place = |site| known.get(site).cloned();
+        texts.places = report.entries.sites().iter().map(place).collect();
+        let lengths = texts.places.iter().flatten().map(Range::len);
+        texts.longest = lengths.max().unwrap_or(0).max(texts.not_recorded.len());
+        Ok(texts)
+    }
+
+    fn at(&self, index: SiteIndex) -> &[u8] {
+        match self.places.get(index.0 as usize) {
+            Some(Some(place)) => &self.text[place.clone()],
+            _ => &self.not_recorded,
+        }
     }
 }
 
