@@ -253,6 +253,38 @@ fn more_children_than_allowed_are_refused_in_words() {
 }
 
 #[test]
+fn more_descendants_than_can_be_noted_are_counted_and_told_at_once() {
+    // FAMILY_CAPACITY of memscope-ebpf/src/limits.rs, less the target itself.
+    const NOTED: usize = 4095;
+    const OVER: usize = 70;
+    let memscope = Memscope::new();
+    let mut target = family::start();
+    let follower = Follower::start(&memscope, target.pid(), &[]);
+    target.act(&format!("crowd {}", NOTED + OVER));
+    let told = follower.wait_for(&["descendants could not be noted"]);
+    assert!(told.contains("4096 lived at once"), "{told}");
+    target.act("disperse");
+    // Nothing stays taken by those who have gone.
+    let forked = child(&mut target, "", "fork");
+    follower.watches(forked, 1);
+    target.act("take 3 10007");
+    target.act("tell 0 take 2 20011");
+    assert_same(&target.ledger(), &memscope.print(target.pid()), "the parent of a crowd");
+    assert_same(
+        &ledger(&mut target, "tell 0 "),
+        &memscope.print(forked),
+        "a child after it",
+    );
+    let told = follower.interrupt();
+    let closing = told.iter().find(|line| line.contains("children were attached"));
+    let closing = closing.unwrap_or_else(|| panic!("no closing message: {told:#?}"));
+    assert_eq!(number_before(closing, " children were attached"), 1);
+    assert_eq!(number_before(closing, " were not even noted"), OVER, "{closing}");
+    detach_all(&memscope);
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
 fn following_ends_with_the_family_or_when_its_target_is_detached() {
     let memscope = Memscope::new();
     let mut target = family::start();
