@@ -270,6 +270,7 @@ fn a_follower_killed_at_any_step_harms_no_member_and_leaves_nothing_that_cannot_
     );
     memscope.ok(&["gc", "--older-than", "0"]);
     assert_nothing_pinned(&memscope, "a whole run");
+    a_family_without_a_database_is_removed_by_detach(&memscope, &steps);
     let chosen = chosen(&steps);
     // Of steps like those that `attach` was killed at above, a sample; its last ones are the family's own.
     let every = if all { 1 } else { (chosen.len() / 8).max(1) };
@@ -312,6 +313,24 @@ fn a_follower_killed_at_any_step_harms_no_member_and_leaves_nothing_that_cannot_
         family.assert_unharmed(&memscope, &context);
         family.end();
     }
+}
+
+/// Killed when the family's programs, the first of all, are attached and pinned.
+fn a_family_without_a_database_is_removed_by_detach(memscope: &Memscope, whole: &Steps) {
+    let mut calls = whole.calls.iter();
+    for _ in 0..3 {
+        calls.by_ref().find(|call| *call == "BPF_RAW_TRACEPOINT_OPEN");
+    }
+    let attached = whole.calls.len() - calls.len();
+    let mut family = Family::new();
+    family.followed(memscope, Some(attached + 2));
+    let of_family = |path: &std::path::PathBuf| path.to_string_lossy().contains("/family-");
+    let pinned = memscope.dirs.pinned();
+    assert!(!pinned.is_empty() && pinned.iter().all(of_family), "{pinned:#?}");
+    let output = memscope.ok(&["detach", &family.pid()]);
+    output.expect_told("Its children are no longer followed; it has no Memory Scope database");
+    assert_nothing_pinned(memscope, "a family without a database");
+    family.end();
 }
 
 /// The next follower finds what the killed one left, and all are watched.
