@@ -2,11 +2,13 @@
  * to the Nth child, and its answer passed on. Children have children in the same way.
  *
  * `fork` and `spawn` (posix_spawn of this program) make a child and say its pid; `exec` begins anew as this program;
- * `brief N` makes N children that end within a millisecond; `thread` takes a block in a thread that then ends. */
+ * `brief N` makes N children that end within a millisecond; `crowd N` makes N that do nothing, in this process's memory so that
+ * they cost little, until `disperse`; `thread` takes a block in a thread that then ends. */
 #include "common.h"
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
@@ -143,6 +145,36 @@ static void do_brief(char *rest) {
     }
 }
 
+#define CROWD_STACK 4096
+static pid_t *crowd;
+static unsigned crowded;
+
+static int linger(void *unused) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (;;) pause();
+    return unused != NULL;
+}
+
+static void do_crowd(char *rest) {
+    unsigned many = (unsigned)strtoul(rest, NULL, 10);
+    crowd = mmap(NULL, many * sizeof *crowd, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *stacks = mmap(NULL, (size_t)many * CROWD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (crowd == MAP_FAILED || stacks == MAP_FAILED) fail("mmap");
+    for (; crowded < many; crowded++) {
+        crowd[crowded] = clone(linger, stacks + (crowded + 1) * (size_t)CROWD_STACK, CLONE_VM | SIGCHLD, NULL);
+        if (crowd[crowded] < 0) fail("clone");
+    }
+}
+
+static void do_disperse(char *rest) {
+    (void)rest;
+    for (; crowded; crowded--) {
+        int status;
+        kill(crowd[crowded - 1], SIGKILL);
+        if (waitpid(crowd[crowded - 1], &status, 0) != crowd[crowded - 1]) fail("waitpid");
+    }
+}
+
 /* Hears nothing any more, not even the end of its input. */
 static void do_stay(char *rest) {
     (void)rest;
@@ -178,4 +210,5 @@ static void do_thread(char *rest) {
 
 ACTIONS({"fork", do_fork}, {"spawn", do_spawn}, {"exec", do_exec}, {"tell", do_tell}, {"end", do_end}, {"take", do_take},
         {"fill", do_fill}, {"give_inherited", do_give_inherited}, {"brief", do_brief}, {"thread", do_thread},
+        {"crowd", do_crowd}, {"disperse", do_disperse},
         {"stay", do_stay}, {"stay_and_fork", do_stay_and_fork})

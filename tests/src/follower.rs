@@ -1,18 +1,17 @@
 //! A running `attach --follow`: what it tells, waited for line by line; always ended.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex};
 
-use crate::deadline::{COMMAND, EXIT, until};
+use crate::deadline::EXIT;
 use crate::memscope::Memscope;
 use crate::process;
+use crate::told::Told;
 
 /// A running follower.
 #[derive(Debug)]
 pub struct Follower {
     child: Child,
-    told: Arc<Mutex<Vec<String>>>,
+    told: Told,
 }
 
 impl Follower {
@@ -38,49 +37,28 @@ impl Follower {
             .stdout(Stdio::null())
             .spawn()
             .expect("memscope starts");
-        let stderr = child.stderr.take().expect("stderr is a pipe");
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::clone(&told);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                lines.lock().expect("nobody panics while holding it").push(line);
-            }
-        });
+        let told = Told::read(child.stderr.take().expect("stderr is a pipe"));
         Self { child, told }
     }
 
     /// Everything told so far.
     pub fn told(&self) -> Vec<String> {
-        self.told.lock().expect("nobody panics while holding it").clone()
+        self.told.lines()
     }
 
     /// Waits for a line that holds all these texts, and gives it.
     pub fn wait_for(&self, texts: &[&str]) -> String {
-        let waited = std::time::Instant::now();
-        loop {
-            let told = self.told();
-            if let Some(line) = told.iter().find(|line| texts.iter().all(|text| line.contains(text))) {
-                return line.clone();
-            }
-            assert!(
-                waited.elapsed() < COMMAND,
-                "the follower did not tell {texts:?}, but: {told:#?}"
-            );
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        let line = self.told.wait_for(texts, 1);
+        line.unwrap_or_else(|| panic!("the follower did not tell {texts:?}, but: {:#?}", self.told()))
     }
 
     /// Waits until it watches `pid`; how many times it must have said so, since each exec is a new watch.
     pub fn watches(&self, pid: u32, times: usize) {
-        let begin = format!("process {pid} (");
-        until(COMMAND, &format!("{pid} to be watched {times} times"), || {
-            let told = self.told();
-            let said = told
-                .iter()
-                .filter(|line| line.starts_with(&begin) && line.contains("watched since"));
-            (said.count() >= times).then_some(())
-        });
+        assert!(
+            self.told.watches(pid, times),
+            "the follower does not watch {pid} {times} times: {:#?}",
+            self.told()
+        );
     }
 
     /// Its process id.

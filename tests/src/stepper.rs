@@ -1,14 +1,15 @@
 //! Runs a command system call by system call and kills it just before one of them: a crash at a chosen step.
 
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 
 use libc::{c_int, c_void, pid_t};
 
 use crate::deadline::COMMAND;
 use crate::process;
+use crate::told::Told;
 
 /// What a stepped run did.
 #[derive(Clone, Debug)]
@@ -21,31 +22,51 @@ pub struct Steps {
 
 /// Runs `command` to its end, or kills it when it is about to make call number `kill_at` (from 1) of those that change
 /// something outside the process.
-pub fn run(mut command: Command, kill_at: Option<usize>) -> Steps {
+pub fn run(command: Command, kill_at: Option<usize>) -> Steps {
+    run_while(command, kill_at, |_| ())
+}
+
+/// The same; meanwhile `drive` does what the command is there for, told what it tells on stderr.
+pub fn run_while(mut command: Command, kill_at: Option<usize>, drive: impl FnOnce(&Told)) -> Steps {
     static UNKNOWN: i32 = 0;
     let line = format!("{command:?}");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let pid = AtomicI32::new(UNKNOWN);
     // Only the thread that started a tracee may steer it, and it waits without a deadline: this one keeps the time.
     std::thread::scope(|scope| {
         let (sender, done) = channel();
+        let (begins, begun) = channel();
         let pid = &pid;
         scope.spawn(move || {
-            let steps = trace(command, kill_at, pid);
+            let steps = trace(command, kill_at, pid, &begins);
             // The receiver may have given up waiting.
             let _ = sender.send(steps);
         });
-        done.recv_timeout(COMMAND).unwrap_or_else(|_| {
-            let pid = pid.load(Ordering::SeqCst);
-            if pid > 1 {
-                process::signal(pid.unsigned_abs(), libc::SIGKILL);
-            }
-            panic!("still running after {COMMAND:?}: {line}")
-        })
+        // A panic here must end the command, or that thread would wait for it without end.
+        let _guard = KilledByPanic(pid);
+        if let Ok(stderr) = begun.recv() {
+            drive(&Told::read(stderr));
+        }
+        done.recv_timeout(COMMAND)
+            .unwrap_or_else(|_| panic!("still running after {COMMAND:?}: {line}"))
     })
 }
 
-fn trace(mut command: Command, kill_at: Option<usize>, pid_seen: &AtomicI32) -> Steps {
+struct KilledByPanic<'a>(&'a AtomicI32);
+
+impl Drop for KilledByPanic<'_> {
+    fn drop(&mut self) {
+        let pid = self.0.load(Ordering::SeqCst);
+        if std::thread::panicking() && pid > 1 {
+            process::signal(pid.unsigned_abs(), libc::SIGKILL);
+        }
+    }
+}
+
+fn trace(mut command: Command, kill_at: Option<usize>, pid_seen: &AtomicI32, begins: &Sender<ChildStderr>) -> Steps {
     // SAFETY: between fork and exec the closure makes one async-signal-safe system call.
     unsafe {
         command.pre_exec(|| match libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) {
@@ -58,6 +79,8 @@ fn trace(mut command: Command, kill_at: Option<usize>, pid_seen: &AtomicI32) -> 
         .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
     let main = pid_t::try_from(child.id()).expect("a pid fits pid_t");
     pid_seen.store(main, Ordering::SeqCst);
+    // Nobody waits for it if this thread was too slow.
+    let _ = begins.send(child.stderr.take().expect("stderr is a pipe"));
     let (tid, _) = next_stop();
     assert_eq!(tid, main, "the first stop is the exec of the child");
     let options = libc::PTRACE_O_TRACESYSGOOD

@@ -1,40 +1,12 @@
 //! `attach --follow`: children, their children and what they exec, each exact in a database of its own.
 
-use memscope_tests::deadline::{EXIT, REPLY, until};
+use memscope_tests::deadline::{EXIT, until};
 use memscope_tests::difference::assert_same;
+use memscope_tests::family::{self, child, ledger};
 use memscope_tests::follower::Follower;
-use memscope_tests::ledger::Ledger;
 use memscope_tests::memscope::Memscope;
 use memscope_tests::process;
-use memscope_tests::program::Program;
 use memscope_tests::report::number;
-use memscope_tests::target::Target;
-
-fn family() -> Target {
-    Target::start::<&str>(&Program::new("family.c").build(), &[])
-}
-
-/// Has a process of the family (`whom`: nothing, or `tell 0 `, `tell 0 tell 1 ` …) make a child; gives its pid.
-fn child(target: &mut Target, whom: &str, how: &str) -> u32 {
-    let pid = target.ask(&format!("{whom}{how}"));
-    assert_eq!(target.line(REPLY), "done");
-    let pid = pid.strip_prefix("pid ").unwrap_or_else(|| panic!("no pid: {pid}"));
-    pid.parse().expect("a pid")
-}
-
-/// The ledger of a child.
-fn ledger(target: &mut Target, whom: &str) -> Ledger {
-    target.send(&format!("{whom}dump"));
-    let mut lines = Vec::new();
-    loop {
-        match target.line(REPLY).as_str() {
-            "end" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    assert_eq!(target.line(REPLY), "done");
-    Ledger::parse(lines.iter().map(String::as_str))
-}
 
 fn detach_all(memscope: &Memscope) {
     memscope.ok(&["detach", "--all"]);
@@ -44,7 +16,7 @@ fn detach_all(memscope: &Memscope) {
 #[test]
 fn each_forked_child_has_an_exact_database_of_its_own_and_the_parents_stays_exact() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     target.act("fill");
     let mut pids = Vec::new();
@@ -80,7 +52,7 @@ fn each_forked_child_has_an_exact_database_of_its_own_and_the_parents_stays_exac
 #[test]
 fn children_from_before_and_grandchildren_are_followed_and_threads_are_no_children() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let before = child(&mut target, "", "fork");
     let follower = Follower::start(&memscope, target.pid(), &[]);
     follower.watches(before, 1);
@@ -113,7 +85,7 @@ fn children_from_before_and_grandchildren_are_followed_and_threads_are_no_childr
 #[test]
 fn what_a_child_execs_is_attached_anew_however_it_was_born() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     let (forked, spawned) = (child(&mut target, "", "fork"), child(&mut target, "", "spawn"));
     follower.watches(forked, 1);
@@ -147,7 +119,7 @@ fn what_a_child_execs_is_attached_anew_however_it_was_born() {
 #[test]
 fn the_target_itself_is_attached_anew_when_it_execs() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     target.act("take 2 10007");
     assert_eq!(target.ask("exec"), "ready");
@@ -163,7 +135,7 @@ fn the_target_itself_is_attached_anew_when_it_execs() {
 #[test]
 fn children_that_end_too_soon_are_counted_and_named() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     target.act("take 5 10007");
     target.act("brief 50");
@@ -196,7 +168,7 @@ fn number_before(line: &str, text: &str) -> usize {
 #[test]
 fn a_killed_follower_loses_nothing_and_the_next_takes_up_what_was_noted() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     let first = child(&mut target, "", "fork");
     follower.watches(first, 1);
@@ -233,7 +205,7 @@ fn a_killed_follower_loses_nothing_and_the_next_takes_up_what_was_noted() {
 #[test]
 fn children_have_their_parents_settings() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let settings = ["--max-blocks", "64", "--regions", "--sample-bytes", "1"];
     let follower = Follower::start(&memscope, target.pid(), &settings);
     let forked = child(&mut target, "", "fork");
@@ -264,7 +236,7 @@ fn children_have_their_parents_settings() {
 #[test]
 fn more_children_than_allowed_are_refused_in_words() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &["--max-children", "2"]);
     let pids: Vec<u32> = (0..3).map(|_| child(&mut target, "", "fork")).collect();
     follower.watches(pids[0], 1);
@@ -281,9 +253,41 @@ fn more_children_than_allowed_are_refused_in_words() {
 }
 
 #[test]
+fn more_descendants_than_can_be_noted_are_counted_and_told_at_once() {
+    // FAMILY_CAPACITY of memscope-ebpf/src/limits.rs, less the target itself.
+    const NOTED: usize = 4095;
+    const OVER: usize = 70;
+    let memscope = Memscope::new();
+    let mut target = family::start();
+    let follower = Follower::start(&memscope, target.pid(), &[]);
+    target.act(&format!("crowd {}", NOTED + OVER));
+    let told = follower.wait_for(&["descendants could not be noted"]);
+    assert!(told.contains("4096 lived at once"), "{told}");
+    target.act("disperse");
+    // Nothing stays taken by those who have gone.
+    let forked = child(&mut target, "", "fork");
+    follower.watches(forked, 1);
+    target.act("take 3 10007");
+    target.act("tell 0 take 2 20011");
+    assert_same(&target.ledger(), &memscope.print(target.pid()), "the parent of a crowd");
+    assert_same(
+        &ledger(&mut target, "tell 0 "),
+        &memscope.print(forked),
+        "a child after it",
+    );
+    let told = follower.interrupt();
+    let closing = told.iter().find(|line| line.contains("children were attached"));
+    let closing = closing.unwrap_or_else(|| panic!("no closing message: {told:#?}"));
+    assert_eq!(number_before(closing, " children were attached"), 1);
+    assert_eq!(number_before(closing, " were not even noted"), OVER, "{closing}");
+    detach_all(&memscope);
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
 fn following_ends_with_the_family_or_when_its_target_is_detached() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     let forked = child(&mut target, "", "fork");
     follower.watches(forked, 1);
@@ -299,7 +303,7 @@ fn following_ends_with_the_family_or_when_its_target_is_detached() {
     assert_eq!(memscope.print(forked).of_size(10_007).len(), 2, "its database stays");
     detach_all(&memscope);
 
-    let target = family();
+    let target = family::start();
     let follower = Follower::start(&memscope, target.pid(), &[]);
     memscope.ok(&["detach", &target.pid().to_string()]);
     let told = follower.ending();
@@ -310,7 +314,7 @@ fn following_ends_with_the_family_or_when_its_target_is_detached() {
 #[test]
 fn descendants_of_a_target_that_has_ended_are_followed_on_and_taken_up_again() {
     let memscope = Memscope::new();
-    let mut target = family();
+    let mut target = family::start();
     let pid = target.pid();
     let follower = Follower::start(&memscope, pid, &["--max-blocks", "4096"]);
     let parent = child(&mut target, "", "fork");

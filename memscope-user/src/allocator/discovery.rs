@@ -24,10 +24,13 @@ use crate::target::loaded::{Content, LoadedImage};
 use crate::target::memory::TargetMemory;
 
 use definitions::Definitions;
+pub(crate) use definitions::MAX_DEFINITIONS;
 pub(super) use indirect::Indirect;
 
 /// The index of a call before all are known.
 const UNNUMBERED: CallIndex = CallIndex(u16::MAX);
+
+const UNNUMBERABLE: &str = "more functions than can be numbered";
 
 /// A function to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// It defines more functions with the names of allocators' than are looked at.
+    TooMany,
 }
 
 /// What was found in a target.
@@ -133,6 +138,8 @@ impl Outcome {
                 names.push(name);
                 Self::Allocators(names)
             }
+            // Said of some by hand or not, the others would be missed.
+            Self::TooMany => self,
             Self::Nothing { .. } | Self::Ignored { .. } | Self::Unreadable { .. } => Self::Allocators(vec![name]),
         }
     }
@@ -153,15 +160,24 @@ impl Discovery {
             .any(|function| matches!(function.call.kind, CallKind::Alloc | CallKind::Realloc))
     }
 
-    /// Numbers the calls anew. There are never as many as [`CallIndex`] can count: each image has a bounded number of
-    /// definitions, and those past the last number are left out.
+    /// The image with more functions than can be looked at, or that has the first that cannot be numbered. Blocks would be
+    /// missed: its process is not to be traced.
+    #[must_use]
+    pub fn overfull(&self) -> Option<&ModuleLooked> {
+        let unnumbered =
+            |allocator: &&AllocatorFound| allocator.left_out.iter().any(|left| left.reason == UNNUMBERABLE);
+        let too_many = |module: &&ModuleLooked| module.outcome == Outcome::TooMany;
+        let by_number = || self.looked_at.get(self.found.iter().find(unnumbered)?.module);
+        self.looked_at.iter().find(too_many).or_else(by_number)
+    }
+
+    /// Numbers the calls anew. Those past the last number are left out; see [`Self::overfull`].
     pub(super) fn number(&mut self) {
         let mut next = 0;
         for allocator in &mut self.found {
             let room = usize::from(UNNUMBERED.0 - next);
             for function in allocator.functions.drain(room.min(allocator.functions.len())..) {
-                let reason = "more functions than can be numbered";
-                allocator.left_out.push(LeftOut::new(&function.name, reason));
+                allocator.left_out.push(LeftOut::new(&function.name, UNNUMBERABLE));
             }
             for function in &mut allocator.functions {
                 function.call.index = CallIndex(next);
@@ -302,6 +318,9 @@ fn look(
 ) -> Outcome {
     let image = &content.image;
     let defined = Definitions::of(image);
+    if defined.too_many {
+        return Outcome::TooMany;
+    }
     // glibc's loader brings a minimal allocator for the time before libc's is in place; older ones export it.
     if image.soname().is_some_and(|name| name.starts_with("ld-linux")) {
         return Outcome::Ignored {

@@ -202,8 +202,19 @@ fn tell(roots: &Roots, news: &News) {
             Name(member),
             child_of(member.parent)
         )),
+        News::Unnoted { root, children } => say(&format!(
+            "process {}: {children} of its descendants could not be noted, {WHY_UNNOTED}: they are not watched, nor what they \
+             fork",
+            root.pid
+        )),
     }
 }
+
+/// The map of the living is full, or the kernel has no memory for an element of it.
+const WHY_UNNOTED: &str = {
+    assert!(memscope_ebpf::limits::FAMILY_CAPACITY == 4096);
+    "since 4096 lived at once, or for want of kernel memory"
+};
 
 fn child_of(parent: u32) -> String {
     if parent == 0 {
@@ -242,13 +253,15 @@ fn closing_text(tally: &Tally, untold: Untold) -> String {
     }
     if untold.children > 0 {
         text += &format!(
-            "; {} were not even noted: more than {} lived at once",
-            untold.children,
-            memscope_ebpf::limits::FAMILY_CAPACITY
+            "; {} were not even noted, {WHY_UNNOTED}, nor what they forked",
+            untold.children
         );
     }
     if untold.ends > 0 {
-        text += &format!("; {} more ended while nobody followed them", untold.ends);
+        text += &format!(
+            "; {} more ended untold, too many at once or while nobody followed them",
+            untold.ends
+        );
     }
     text
 }
@@ -276,7 +289,8 @@ mod tests {
         assert_eq!(
             text,
             "3 children were attached; 3 ended before they could be: true (2), others (1); 4 could not be, see above; 5 were \
-             not even noted: more than 4096 lived at once; 6 more ended while nobody followed them"
+             not even noted, since 4096 lived at once, or for want of kernel memory, nor what they forked; 6 more ended \
+             untold, too many at once or while nobody followed them"
         );
     }
 }

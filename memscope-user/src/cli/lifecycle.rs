@@ -85,7 +85,7 @@ pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed.
 pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    destroy_all(&roots, named_databases(&roots, arguments)?)
+    destroy_all(&roots, named_remains(&roots, arguments)?)
 }
 
 /// Runs `detach`.
@@ -100,7 +100,7 @@ pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
         }
         store::list(&roots)?
     } else {
-        named_databases(&roots, &arguments.target)?
+        named_remains(&roots, &arguments.target)?
     };
     destroy_all(&roots, ids)
 }
@@ -109,7 +109,12 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
     let mut failed = None;
     for id in ids {
         // Whoever follows its children must not attach more of them.
-        family::remove(roots, id)?;
+        let followed = family::remove(roots, id)?;
+        if followed && !roots.session(id).exist() {
+            // A command was killed between the two.
+            say("Its children are no longer followed; it has no Memory Scope database")?;
+            continue;
+        }
         // A database that was never started, or is unfinished, has no collection to stop.
         match steps::stop(roots, id) {
             Ok(_) => say("Memory scope data collection stopped"),
@@ -147,12 +152,23 @@ fn keep_first(first: Option<CollectionError>, error: CollectionError) -> Option<
 }
 
 fn named_databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    named(arguments, store::list(roots)?)
+}
+
+/// Databases, and followed families that have none: what a follower that was killed at its beginning leaves.
+fn named_remains(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    named(arguments, [store::list(roots)?, family::list(roots)?].concat())
+}
+
+fn named(arguments: &TargetArguments, mut existing: Vec<TargetId>) -> Result<Vec<TargetId>, CommandError> {
     if arguments.is_empty() {
         return Err(CommandError::Usage(
             "no target: give a PID, --comm NAME or --exe PATH".into(),
         ));
     }
-    select::databases(roots, arguments)
+    existing.sort_unstable();
+    existing.dedup();
+    select::among(&existing, arguments)
 }
 
 /// Runs `gc`.

@@ -58,12 +58,19 @@ pub(crate) fn one_process(text: &str) -> Result<Target, CommandError> {
 /// # Errors
 /// None was named; a PID has no database; nothing matches.
 pub fn databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
+    among(&store::list(roots)?, arguments)
+}
+
+/// The same among those that exist, by PID.
+///
+/// # Errors
+/// As [`databases`].
+pub(crate) fn among(existing: &[TargetId], arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
     let mut ids = Vec::new();
     for pid in &arguments.pids {
-        ids.push(database_of(roots, Pid(*pid))?);
+        ids.push(of_pid(existing, Pid(*pid))?);
     }
     if !arguments.comm.is_empty() || !arguments.exe.is_empty() {
-        let existing = store::list(roots)?;
         let matched = matching(&arguments.comm, &arguments.exe)?;
         let found: Vec<TargetId> = matched
             .iter()
@@ -85,14 +92,18 @@ pub fn databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Targe
 /// # Errors
 /// There is none.
 pub(crate) fn database_of(roots: &Roots, pid: Pid) -> Result<TargetId, CommandError> {
-    let existing = store::of_pid(roots, pid)?;
+    of_pid(&store::list(roots)?, pid)
+}
+
+fn of_pid(existing: &[TargetId], pid: Pid) -> Result<TargetId, CommandError> {
     let running = Target::of_pid(pid);
     if let Ok(target) = &running
         && existing.contains(&target.id)
     {
         return Ok(target.id);
     }
-    match (existing.first(), running) {
+    // The latest of them begins last.
+    match (existing.iter().rfind(|id| id.pid == pid), running) {
         (Some(id), _) => Ok(*id),
         (None, Ok(target)) => Err(DatabaseError::Missing(target.id).into()),
         (None, Err(TargetError::NoSuchProcess(_) | TargetError::Ended(_))) => Err(DatabaseError::Missing(TargetId {

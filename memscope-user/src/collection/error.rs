@@ -47,6 +47,18 @@ pub enum CollectionError {
         /// Which process.
         pid: u32,
     },
+    /// An image has more functions with the names of allocators' than are looked at.
+    #[error(
+        "process {pid} is not attached: {module} defines more functions with the names of allocators' than memscope looks \
+         at ({}), and the blocks of the others would be missed; no known program does that",
+        crate::allocator::discovery::MAX_DEFINITIONS
+    )]
+    Overfull {
+        /// Which process.
+        pid: u32,
+        /// Path of the image.
+        module: String,
+    },
     /// The target's code is not x86-64.
     #[error("process {pid} runs {what}; memscope traces 64-bit x86 programs only")]
     Architecture {
@@ -134,7 +146,7 @@ impl CollectionError {
                 _ => ExitCode::NoAllocator,
             },
             Self::OtherSettings { .. } | Self::Replaced(_) => ExitCode::Usage,
-            Self::TooManyFunctions { .. } => ExitCode::NotPermitted,
+            Self::TooManyFunctions { .. } | Self::Overfull { .. } => ExitCode::NotPermitted,
         }
     }
 }

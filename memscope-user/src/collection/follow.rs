@@ -35,6 +35,8 @@ pub struct Follower<'a> {
     settings: Settings,
     most_databases: usize,
     databases: usize,
+    /// Children that were not noted: told of when there are so many.
+    tell_untold_at: u64,
     seen: BTreeMap<TargetId, Seen>,
     /// What came of it.
     pub tally: Tally,
@@ -74,6 +76,13 @@ pub enum News {
         /// Why.
         error: CollectionError,
     },
+    /// Children could not even be noted; told of again when they are twice as many.
+    Unnoted {
+        /// The first target of their family.
+        root: TargetId,
+        /// How many, since the family was begun.
+        children: u64,
+    },
 }
 
 /// How a look at the family ended.
@@ -102,6 +111,7 @@ impl<'a> Follower<'a> {
             settings: settings.clone(),
             most_databases,
             databases: databases_of(roots, root)?,
+            tell_untold_at: 1,
             seen: BTreeMap::new(),
             tally: Tally::default(),
         })
@@ -160,6 +170,14 @@ impl<'a> Follower<'a> {
     pub fn look(&mut self, tell: &mut dyn FnMut(&News)) -> Result<Look, CollectionError> {
         for ended in self.family.ends() {
             self.account(&ended);
+        }
+        let children = self.family.untold()?.children;
+        if children >= self.tell_untold_at {
+            self.tell_untold_at = children.saturating_mul(2);
+            tell(&News::Unnoted {
+                root: self.family.root,
+                children,
+            });
         }
         let members = self.family.members()?;
         let (mut again, mut busy) = (None::<Duration>, false);

@@ -37,6 +37,12 @@ pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionE
         Err(_) => Box::new(NoMemory),
     };
     let mut discovery = discover_wanted(&images, memory.as_ref(), wanted)?;
+    if let Some(module) = discovery.overfull() {
+        return Err(CollectionError::Overfull {
+            pid: pid.0,
+            module: crate::report::Escaped(&module.path).to_string(),
+        });
+    }
     let returns = returns(&mut discovery, &images, memory.as_ref(), wanted.accept_exceptions);
     let calls = plan(&discovery, &images, &returns);
     let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();

@@ -23,6 +23,9 @@ use crate::host::kernel_layout;
 use crate::target::identity::{Pid, StartTime, TargetId};
 use crate::target::process::Target;
 
+/// The folder of a family's attached programs, in that of its maps.
+const LINKS: &str = "links";
+
 /// The family of one target, held by its one follower.
 pub struct Family {
     /// Its first target.
@@ -63,17 +66,19 @@ impl Family {
         let folder = roots.family(root);
         let lock = loop {
             folder::make_private(&folder)?;
-            match FolderLock::try_acquire(&folder)? {
-                Some(lock) if lock.still_at(&folder) => break lock,
+            match FolderLock::try_acquire(&folder) {
+                Ok(Some(lock)) if lock.still_at(&folder) => break lock,
                 // Removed by another command meanwhile: make it anew.
-                Some(_) => {}
-                None => return Err(DatabaseError::Followed(root)),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(DatabaseError::Followed(root)),
+                Err(_) if folder.symlink_metadata().is_err() => {}
+                Err(error) => return Err(error),
             }
         };
         let begun = begin(&folder);
         if begun.is_err() {
             // The first error is the one to tell.
-            let _ = folder::remove(&folder);
+            let _ = remove_folder(&folder);
         }
         begun?;
         let family = Self {
@@ -193,7 +198,7 @@ impl Family {
 
 /// Loads what of the family is not there yet.
 fn begin(folder: &Path) -> Result<(), DatabaseError> {
-    let links = folder.join("links");
+    let links = folder.join(LINKS);
     let is_there = |(program, _): &(&str, &str)| links.join(program).symlink_metadata().is_ok();
     if load::FAMILY_TRACEPOINTS.iter().all(is_there) {
         return Ok(());
@@ -273,12 +278,21 @@ impl fmt::Display for Name<'_> {
     }
 }
 
-/// Ends the following of a target's children, if there is any.
+/// Ends the following of a target's children; `false`: nobody followed them.
 ///
 /// # Errors
 /// Something cannot be removed.
-pub fn remove(roots: &Roots, root: TargetId) -> Result<(), DatabaseError> {
-    folder::remove(&roots.family(root))
+pub fn remove(roots: &Roots, root: TargetId) -> Result<bool, DatabaseError> {
+    let folder = roots.family(root);
+    let is_there = folder.symlink_metadata().is_ok();
+    remove_folder(&folder)?;
+    Ok(is_there)
+}
+
+/// Links first: whoever takes up what a kill leaves of this must not find programs that write to maps no longer pinned.
+fn remove_folder(folder: &Path) -> Result<(), DatabaseError> {
+    folder::remove(&folder.join(LINKS))?;
+    folder::remove(folder)
 }
 
 /// First targets of the families that are noted on this host.
@@ -307,15 +321,22 @@ pub fn collect_garbage(roots: &Roots) -> Result<(), DatabaseError> {
         let Some(_lock) = FolderLock::try_acquire(&folder)? else {
             continue;
         };
-        let members = KernelMap::<u32, Member>::open(&folder.join(map::FAMILY));
-        let mut living = 0;
-        if let Ok(members) = members {
+        let mut living = false;
+        if let Ok(members) = open::<u32, Member>(&folder, map::FAMILY) {
+            // One whose end the kernel's programs did not see, because it was noted by a command that was killed then, is
+            // still there.
+            let lives = |pid, member: &Member| {
+                (Target {
+                    id: identity(pid, member),
+                })
+                .is_alive()
+            };
             members
-                .for_each(|_, _| living += 1)
+                .for_each(|pid, member| living = living || lives(pid, member))
                 .map_err(DatabaseError::map("read", map::FAMILY))?;
         }
-        if living == 0 {
-            folder::remove(&folder)?;
+        if !living {
+            remove_folder(&folder)?;
         }
     }
     Ok(())

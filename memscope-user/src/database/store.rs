@@ -7,7 +7,7 @@ use super::error::DatabaseError;
 use super::folder::{self, FolderLock};
 use super::links;
 use super::paths::{Roots, SessionPaths};
-use crate::target::identity::{Pid, TargetId};
+use crate::target::identity::TargetId;
 
 /// Every session of this host, finished or not, by PID.
 ///
@@ -29,17 +29,6 @@ pub fn list(roots: &Roots) -> Result<Vec<TargetId>, DatabaseError> {
     }
     found.sort_unstable();
     found.dedup();
-    Ok(found)
-}
-
-/// Sessions of any process that had this PID, the latest first.
-///
-/// # Errors
-/// As [`list`].
-pub fn of_pid(roots: &Roots, pid: Pid) -> Result<Vec<TargetId>, DatabaseError> {
-    let mut found = list(roots)?;
-    found.retain(|id| id.pid == pid);
-    found.reverse();
     Ok(found)
 }
 

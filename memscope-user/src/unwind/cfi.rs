@@ -1,14 +1,10 @@
 //! `.eh_frame` and `.debug_frame` into ranges with rules, for the code that walks can come to.
 
-use std::collections::HashMap;
-
-use gimli::{
-    BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, FrameDescriptionEntry, LittleEndian,
-    UnwindContext, UnwindOffset, UnwindSection,
-};
+use gimli::{BaseAddresses, DebugFrame, EhFrame, FrameDescriptionEntry, LittleEndian, UnwindContext, UnwindSection};
 use memscope_ebpf::unwind::row::{Row, RowKind};
 
 use super::consulted::ConsultedAddresses;
+use super::entries::{self, MAX_CIE_BYTES};
 use super::error::UnwindError;
 use super::image::{CodeImage, CodeSegment};
 use super::interval::Interval;
@@ -18,10 +14,6 @@ use super::rule::{Bytes, compact_rule};
 const MAX_CFI_ROWS: u64 = 1 << 24;
 /// Ranges kept.
 const MAX_INTERVALS: usize = 1 << 22;
-/// A CIE's instructions are run again for each of its FDEs; real ones are 30 bytes long.
-const MAX_CIE_BYTES: usize = 1 << 10;
-/// CIEs remembered; further ones are parsed again for each FDE, which costs no more than the FDE itself.
-const MAX_CIES: usize = 1 << 12;
 
 /// Counts of what was read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,7 +74,7 @@ fn intervals<'data, S>(
 ) -> Result<Vec<Interval>, UnwindError>
 where
     S: UnwindSection<Bytes<'data>>,
-    S::Offset: Copy + std::hash::Hash + Eq,
+    S::Offset: std::hash::Hash,
 {
     let mut collector = Collector {
         section,
@@ -91,49 +83,14 @@ where
         context: Box::new(UnwindContext::new()),
         found: Vec::new(),
     };
-    let mut cies: HashMap<S::Offset, CommonInformationEntry<Bytes<'data>>> = HashMap::new();
-    let mut entries = section.entries(bases);
-    loop {
-        let partial = match entries.next() {
-            Ok(Some(CieOrFde::Fde(partial))) => partial,
-            Ok(Some(CieOrFde::Cie(_))) => continue,
-            Ok(None) => break,
-            Err(_) => {
-                // Without this entry's length there is no finding the next.
-                count.broken += 1;
-                break;
-            }
-        };
-        let fde = partial.parse(|section, bases, offset| {
-            if let Some(cie) = cies.get(&offset) {
-                return Ok(cie.clone());
-            }
-            // Parsing alone may take as long as the entry is.
-            if entry_length(bytes, UnwindOffset::into(offset)).is_none_or(|length| length > MAX_CIE_BYTES) {
-                return Err(gimli::Error::UnexpectedEof(gimli::ReaderOffsetId(0)));
-            }
-            let cie = section.cie_from_offset(bases, offset)?;
-            if cies.len() < MAX_CIES {
-                cies.insert(offset, cie.clone());
-            }
-            Ok(cie)
-        });
-        match fde {
-            Ok(fde) => collector.collect(&fde, count)?,
-            Err(_) => count.broken += 1,
+    entries::visit(section, bytes, bases, |entry| match entry {
+        Ok(fde) => collector.collect(&fde, count),
+        Err(_) => {
+            count.broken += 1;
+            Ok(())
         }
-    }
+    })?;
     Ok(collector.found)
-}
-
-/// The length that the entry at an offset states, in the 32-bit or the 64-bit form.
-fn entry_length(section: &[u8], offset: usize) -> Option<usize> {
-    let (short, rest) = section.get(offset..)?.split_first_chunk()?;
-    let length = match u32::from_le_bytes(*short) {
-        0xffff_ffff => u64::from_le_bytes(*rest.first_chunk()?),
-        length => u64::from(length),
-    };
-    usize::try_from(length).ok()
 }
 
 struct Collector<'a, S> {

@@ -10,6 +10,7 @@ pub mod cfi;
 pub mod consulted;
 #[cfg(test)]
 mod differential;
+pub mod entries;
 pub mod error;
 #[cfg(test)]
 mod hostile_tests;

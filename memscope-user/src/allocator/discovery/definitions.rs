@@ -13,12 +13,13 @@ pub(super) const MUSL_MARKS: &[&str] = &["__dls3", "__libc_malloc_impl", "__mall
 /// Rust's default global allocator, which calls the C library's.
 pub(super) const RUST_DEFAULT: &str = "__rdl_alloc";
 
-/// jemalloc's prefixes are words; an image that claims more of them than this is up to something else.
-const MAX_PREFIXES: usize = 8;
+/// jemalloc's prefixes are words; an image that claims more of them than this is up to something else, and is not traced.
+const MAX_PREFIXES: usize = 64;
 const MAX_PREFIX: usize = 32;
 
-/// The most definitions kept of one image: the whole catalogue a few times over.
-const MAX_DEFINITIONS: usize = 4096;
+/// The most definitions kept of one image: the whole catalogue a few times over. A target with an image that has more is
+/// refused.
+pub(crate) const MAX_DEFINITIONS: usize = 4096;
 
 /// One function symbol with a name of interest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub(super) struct Definitions {
     pub(super) jemalloc_prefixes: Vec<String>,
     /// What could not be read.
     pub(super) problems: Vec<ElfError>,
+    /// There are more than are kept.
+    pub(super) too_many: bool,
 }
 
 impl Definitions {
@@ -53,16 +56,22 @@ impl Definitions {
             .collect();
         let mut found = Self::default();
         let mut prefixes = BTreeSet::new();
+        let mut too_many_prefixes = false;
         found.collect(image, |name| {
             if let Some(prefix) = name.strip_suffix("mallocx")
                 && prefix.len() <= MAX_PREFIX
-                && prefixes.len() < MAX_PREFIXES
+                && !prefixes.contains(prefix)
             {
-                prefixes.insert(prefix.to_owned());
+                if prefixes.len() == MAX_PREFIXES {
+                    too_many_prefixes = true;
+                } else {
+                    prefixes.insert(prefix.to_owned());
+                }
             }
             let name = rust_name(name).unwrap_or(name);
             plain.get(name).map(|name| (*name).to_owned())
         });
+        found.too_many |= too_many_prefixes;
         prefixes.remove("");
         if !prefixes.is_empty() {
             let bases: BTreeSet<&str> = [C, JEMALLOC].into_iter().flatten().map(|entry| entry.name).collect();
@@ -96,20 +105,25 @@ impl Definitions {
 
     fn collect(&mut self, image: &ElfImage, mut wanted: impl FnMut(&str) -> Option<String>) {
         let mut seen: BTreeSet<(String, ElfAddress)> = BTreeSet::new();
-        let functions = &mut self.functions;
+        let (functions, too_many) = (&mut self.functions, &mut self.too_many);
         let problems = image.visit_functions(&mut |function| {
-            if functions.len() < MAX_DEFINITIONS
-                && let Some(name) = wanted(function.name)
-                && seen.insert((name.clone(), function.address))
-            {
-                functions.push(Definition {
-                    name,
-                    address: function.address,
-                    size: function.size,
-                    kind: function.kind,
-                    table: function.table,
-                });
+            let Some(name) = wanted(function.name) else { return };
+            let key = (name, function.address);
+            if seen.contains(&key) {
+                return;
             }
+            if functions.len() == MAX_DEFINITIONS {
+                *too_many = true;
+                return;
+            }
+            functions.push(Definition {
+                name: key.0.clone(),
+                address: function.address,
+                size: function.size,
+                kind: function.kind,
+                table: function.table,
+            });
+            seen.insert(key);
         });
         for problem in problems {
             if !self.problems.contains(&problem) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AllocatorFound, Discovery, ModuleLooked, Outcome};
+use super::{AllocatorFound, Discovery, MAX_DEFINITIONS, ModuleLooked, Outcome};
 
 /// Every allocator with its functions, then every image and what came of it: for `attach -v` and `doctor TARGET`.
 impl fmt::Display for Discovery {
@@ -51,6 +51,10 @@ impl fmt::Display for ModuleLooked {
             }
             Outcome::Ignored { reason } => write!(f, "ignored: {reason}"),
             Outcome::Unreadable { reason } => write!(f, "not looked into: {reason}"),
+            Outcome::TooMany => write!(
+                f,
+                "defines more than the {MAX_DEFINITIONS} functions with the names of allocators' that are looked at"
+            ),
         }
     }
 }

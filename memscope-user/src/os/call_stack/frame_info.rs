@@ -1,5 +1,7 @@
 //! Call frame information of one image: from a frame's registers to its caller's. The bytes are the target's: hostile.
 
+use std::cell::OnceCell;
+
 use gimli::{
     BaseAddresses, CfaRule, DebugFrame, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult, Expression,
     FrameDescriptionEntry, LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindExpression,
@@ -7,11 +9,13 @@ use gimli::{
 };
 use memscope_ebpf::site::StackEnd;
 
+use super::entry_index::EntryIndex;
 use super::registers::{RBP, RIP, RSP, Registers};
 use super::walk::WalkEnd;
 use crate::target::address::{ElfAddress, RuntimeAddress};
 use crate::target::elf::ElfImage;
 use crate::target::memory::TargetMemory;
+use crate::unwind::entries;
 use crate::unwind::image::{CodeImage, FrameSection};
 
 type Bytes<'data> = EndianSlice<'data, LittleEndian>;
@@ -25,10 +29,17 @@ const ENCODING: gimli::Encoding = gimli::Encoding {
     version: 4,
 };
 
+/// The instructions of an entry are run up to the address looked for: the longest whose are. Compilers reach some ten
+/// thousand.
+const MAX_ENTRY_BYTES: usize = 1 << 18;
+
 /// A section's bytes and its address in the image.
+#[derive(Default)]
 struct Piece {
     address: u64,
     bytes: Vec<u8>,
+    /// Its entries, listed when first one is looked for.
+    index: OnceCell<EntryIndex>,
 }
 
 /// The sections of one image that unwinding reads.
@@ -65,6 +76,7 @@ impl FrameInfo {
             Some(Piece {
                 address: section.address.0,
                 bytes,
+                ..Piece::default()
             })
         };
         let address = |name: &str| image.section(name).map_or(0, |section| section.address.0);
@@ -85,6 +97,7 @@ impl FrameInfo {
         let piece = |section: FrameSection<'_>| Piece {
             address: section.address,
             bytes: section.bytes.into_owned(),
+            ..Piece::default()
         };
         Self {
             eh_frame: image.eh_frame.map(piece),
@@ -120,7 +133,8 @@ impl FrameInfo {
                 .set_eh_frame(piece.address)
                 .set_text(self.text)
                 .set_got(self.got);
-            if let Some(entry) = self.find_in_eh_frame(&section, &bases, code) {
+            let by_header = self.by_header(piece, &section, &bases, code);
+            if let Some(entry) = by_header.or_else(|| piece.entry_of(&section, &bases, code)) {
                 return frame.caller(&section, &bases, &entry, code).map(Some);
             }
         }
@@ -128,35 +142,62 @@ impl FrameInfo {
             let mut section = DebugFrame::new(&piece.bytes, LittleEndian);
             section.set_address_size(8);
             let bases = BaseAddresses::default();
-            if let Ok(entry) = section.fde_for_address(&bases, code.0, DebugFrame::cie_from_offset) {
+            if let Some(entry) = piece.entry_of(&section, &bases, code) {
                 return frame.caller(&section, &bases, &entry, code).map(Some);
             }
         }
         Ok(None)
     }
 
-    /// By the linker's sorted table, or else one entry after the other.
-    fn find_in_eh_frame<'data>(
-        &'data self,
+    /// By the linker's sorted table.
+    fn by_header<'data>(
+        &self,
+        piece: &Piece,
         section: &EhFrame<Bytes<'data>>,
         bases: &BaseAddresses,
         code: ElfAddress,
     ) -> Option<FrameDescriptionEntry<Bytes<'data>>> {
-        if let Some(header) = &self.eh_frame_header {
-            let bases = bases.clone().set_eh_frame_hdr(header.address);
-            let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok();
-            if let Some(table) = parsed.as_ref().and_then(gimli::ParsedEhFrameHdr::table)
-                && let Ok(address) = table.lookup(code.0, &bases).and_then(gimli::Pointer::direct)
-                // Where entries are, the table says; where the section is, the section table.
-                && let Some(offset) = address.checked_sub(self.eh_frame.as_ref()?.address)
-                && let Ok(offset) = usize::try_from(offset)
-                && let Ok(entry) = section.fde_from_offset(&bases, offset.into(), EhFrame::cie_from_offset)
-                && entry.contains(code.0)
-            {
-                return Some(entry);
-            }
-        }
-        section.fde_for_address(bases, code.0, EhFrame::cie_from_offset).ok()
+        let header = self.eh_frame_header.as_ref()?;
+        let bases = bases.clone().set_eh_frame_hdr(header.address);
+        let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok()?;
+        let address = parsed.table()?.lookup(code.0, &bases).and_then(gimli::Pointer::direct);
+        // Where entries are, the table says; where the section is, the section table.
+        let offset = address.ok()?.checked_sub(piece.address)?;
+        piece.entry_at(section, &bases, usize::try_from(offset).ok()?, code)
+    }
+}
+
+impl Piece {
+    /// The entry that describes an address, wherever it is.
+    fn entry_of<'data, S>(
+        &self,
+        section: &S,
+        bases: &BaseAddresses,
+        code: ElfAddress,
+    ) -> Option<FrameDescriptionEntry<Bytes<'data>>>
+    where
+        S: UnwindSection<Bytes<'data>>,
+        S::Offset: std::hash::Hash,
+    {
+        let index = self.index.get_or_init(|| EntryIndex::of(section, &self.bytes, bases));
+        self.entry_at(section, bases, index.find(code.0)?, code)
+    }
+
+    /// The entry at an offset, if it describes that address.
+    fn entry_at<'data, S>(
+        &self,
+        section: &S,
+        bases: &BaseAddresses,
+        offset: usize,
+        code: ElfAddress,
+    ) -> Option<FrameDescriptionEntry<Bytes<'data>>>
+    where
+        S: UnwindSection<Bytes<'data>>,
+    {
+        let entry = section.fde_from_offset(bases, offset.into(), |section, bases, offset| {
+            entries::short_cie(section, &self.bytes, bases, offset)
+        });
+        entry.ok().filter(|entry| entry.contains(code.0))
     }
 }
 
@@ -171,6 +212,9 @@ impl Frame<'_> {
     where
         S: UnwindSection<Bytes<'data>>,
     {
+        if entry.entry_len() > MAX_ENTRY_BYTES {
+            return Err(UNSUPPORTED);
+        }
         let mut context = UnwindContext::new();
         let row = entry
             .unwind_info_for_address(section, bases, &mut context, code.0)
@@ -312,14 +356,104 @@ mod tests {
             eh_frame: Some(Piece {
                 address: 0x2000,
                 bytes: vec![0; 4],
+                ..Piece::default()
             }),
             eh_frame_header: Some(Piece {
                 address: 0x1ff0,
                 bytes: header.concat(),
+                ..Piece::default()
             }),
             ..FrameInfo::default()
         };
         let found = info.caller(&Registers::new(0x1000, 0x7000), ElfAddress(0x1000), 0, &NoMemory);
         assert!(matches!(found, Ok(None)));
+    }
+
+    const CODE: u64 = 0x10_0000;
+
+    /// A CIE with this augmentation string, and so many FDEs of 16 bytes of code each, from [`CODE`]; all four-byte aligned.
+    fn section(augmentation: &[u8], entries: u32) -> Vec<u8> {
+        let with_length = |body: Vec<u8>| {
+            let mut body = body;
+            body.resize(body.len().next_multiple_of(4), 0);
+            [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], &body].concat()
+        };
+        // Id, version, augmentation, alignments of code (1) and data (-8), return address column, CFA rsp+8, ra at CFA-8.
+        let cie = [
+            &[0, 0, 0, 0, 1][..],
+            augmentation,
+            &[0, 1, 0x78, 16, 0x0c, 7, 8, 0x90, 1],
+        ]
+        .concat();
+        let mut bytes = with_length(cie);
+        for number in 0..entries {
+            let back = u32::try_from(bytes.len() + 4).unwrap();
+            let fde = [
+                &back.to_le_bytes()[..],
+                &(CODE + 16 * u64::from(number)).to_le_bytes(),
+                &16u64.to_le_bytes(),
+            ];
+            bytes.extend(with_length(fde.concat()));
+        }
+        bytes
+    }
+
+    fn of_section(bytes: Vec<u8>) -> FrameInfo {
+        FrameInfo {
+            eh_frame: Some(Piece {
+                address: 0x2000,
+                bytes,
+                ..Piece::default()
+            }),
+            ..FrameInfo::default()
+        }
+    }
+
+    struct Words;
+
+    impl TargetMemory for Words {
+        fn read_into(&self, address: RuntimeAddress, into: &mut [u8]) -> std::io::Result<()> {
+            into.copy_from_slice(&address.0.to_le_bytes()[..into.len()]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn without_the_linkers_table_the_section_is_read_once_however_many_frames_there_are() {
+        const ENTRIES: u32 = 300_000;
+        let info = of_section(section(b"", ENTRIES));
+        let mut looks = (0..ENTRIES).step_by(3);
+        // One after the other, this many looks would read some two hundred gigabytes.
+        assert!(looks.all(|number| {
+            let code = ElfAddress(CODE + 16 * u64::from(number) + 5);
+            let caller = info.caller(&Registers::new(code.0, 0x7000), code, 0, &Words);
+            caller
+                .ok()
+                .flatten()
+                .is_some_and(|caller| caller.registers.rip == 0x7000)
+        }));
+        for outside in [CODE - 1, CODE + 16 * u64::from(ENTRIES)] {
+            let found = info.caller(&Registers::new(outside, 0x7000), ElfAddress(outside), 0, &Words);
+            assert!(matches!(found, Ok(None)), "{outside:#x}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_all_others_build_on_is_not_read_for_each_when_it_is_megabytes_long() {
+        let info = of_section(section(&vec![b'x'; 8 << 20], 300_000));
+        let found = info.caller(&Registers::new(CODE, 0x7000), ElfAddress(CODE), 0, &Words);
+        assert!(matches!(found, Ok(None)), "it says nothing");
+    }
+
+    #[test]
+    fn an_entry_of_megabytes_of_instructions_is_not_run() {
+        let mut bytes = section(b"", 1);
+        let cie = usize::from(bytes[0]) + 4;
+        bytes.resize(bytes.len() + (4 << 20), 0);
+        let length = u32::try_from(bytes.len() - cie - 4).unwrap();
+        bytes[cie..cie + 4].copy_from_slice(&length.to_le_bytes());
+        let info = of_section(bytes);
+        let found = info.caller(&Registers::new(CODE, 0x7000), ElfAddress(CODE), 0, &Words);
+        assert!(matches!(found, Err(UNSUPPORTED)));
     }
 }

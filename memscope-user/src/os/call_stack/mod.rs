@@ -10,6 +10,7 @@
 //! meanwhile. A thread that runs is stopped, its registers and stack copied, and let go (`stop`).
 
 mod code_map;
+mod entry_index;
 mod frame_info;
 pub mod kernel_registers;
 mod memory_copy;

@@ -1,10 +1,11 @@
 //! The functions of an image and the tables of where they catch exceptions, from its call frame information.
 
-use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, Pointer, UnwindSection as _};
+use gimli::{BaseAddresses, EhFrame, EndianSlice, LittleEndian, Pointer};
 
 use super::obstacle::ExitObstacle;
 use crate::target::address::ElfAddress;
 use crate::target::elf::ElfImage;
+use crate::unwind::entries;
 
 /// Functions that are read of one image; the largest browsers have some million.
 const MOST_FRAMES: usize = 1 << 21;
@@ -43,12 +44,8 @@ impl Frames {
         let mut section = EhFrame::from(EndianSlice::new(&bytes, LittleEndian));
         section.set_address_size(8);
         let mut frames = Vec::new();
-        let mut entries = section.entries(&bases);
-        while let Some(entry) = entries.next().map_err(|error| unreadable(&error))? {
-            let CieOrFde::Fde(partial) = entry else { continue };
-            let fde = partial
-                .parse(|section, bases, offset| section.cie_from_offset(bases, offset))
-                .map_err(|error| unreadable(&error))?;
+        entries::visit(&section, &bytes, &bases, |fde| {
+            let fde = fde.map_err(|error| unreadable(&error))?;
             if frames.len() == MOST_FRAMES {
                 return Err(unreadable(&"the image has too many functions"));
             }
@@ -62,7 +59,8 @@ impl Frames {
                 end: ElfAddress(fde.end_address()),
                 catch_table,
             });
-        }
+            Ok(())
+        })?;
         frames.sort_unstable_by_key(|frame| frame.start);
         Ok(Self(frames))
     }

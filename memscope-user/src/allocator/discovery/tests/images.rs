@@ -326,3 +326,38 @@ fn an_image_with_malloc_at_thousands_of_addresses_is_not_probed_at_all_of_them()
         "what is not probed is said: {left_out:?}"
     );
 }
+
+#[test]
+fn more_definitions_than_are_looked_at_are_said_and_none_is_taken_for_all() {
+    let folder = Folder::new("too-many");
+    let source = |functions: usize| -> String {
+        let one = |number| format!("static __attribute__((used)) void q{number:04x}(void) {{}}\n");
+        (0..functions).map(one).chain([MAIN.to_owned()]).collect()
+    };
+    // As many functions as the C file says, all of one name then: no compiler has two in a file.
+    let renamed = |functions: usize| {
+        let program = folder.compile("program", &source(functions), &[]);
+        let mut bytes = std::fs::read(&program).unwrap();
+        for at in 0..bytes.len() - 7 {
+            let name: &mut [u8] = &mut bytes[at..at + 7];
+            if name[..2] == *b"\0q" && name[6] == 0 && name[2..6].iter().all(u8::is_ascii_hexdigit) {
+                name[1..].copy_from_slice(b"free\0\0");
+            }
+        }
+        std::fs::write(&program, bytes).unwrap();
+        in_file(&program)
+    };
+    let discovery = renamed(MAX_DEFINITIONS);
+    assert_eq!(discovery.overfull(), None, "{discovery}");
+    let discovery = renamed(MAX_DEFINITIONS + 1);
+    assert!(
+        discovery
+            .overfull()
+            .is_some_and(|module| module.path.ends_with("program")),
+        "{discovery}"
+    );
+    assert!(
+        discovery.to_string().contains("defines more than the 4096 functions"),
+        "{discovery}"
+    );
+}
