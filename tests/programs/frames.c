@@ -63,6 +63,15 @@ static void do_family(char *rest) {
     tdelete("two", &tree, (int (*)(const void *, const void *))strcmp);
 }
 
+/* A buffer on the stack, all zero, as argument of a function of the C library that allocates. */
+static void do_zeroed(char *rest) {
+    (void)rest;
+    _Alignas(16) char room[64] = {0};
+    USE(room);
+    hold(strdup(room), 1);
+    USE(room);
+}
+
 APART static unsigned recurse(unsigned left) {
     char room[40];
     USE(room);
@@ -365,8 +374,8 @@ static void do_loaded(char *rest) {
 
 static void do_gate(char *rest);
 
-ACTIONS({"plain", do_plain}, {"family", do_family}, {"recursion", do_recursion}, {"deeper", do_deeper},
-        {"large", do_large}, {"alloca", do_alloca}, {"array", do_array}, {"realigned", do_realigned},
+ACTIONS({"plain", do_plain}, {"family", do_family}, {"zeroed", do_zeroed}, {"recursion", do_recursion},
+        {"deeper", do_deeper}, {"large", do_large}, {"alloca", do_alloca}, {"array", do_array}, {"realigned", do_realigned},
         {"vectors", do_vectors}, {"tail", do_tail}, {"noreturn", do_noreturn}, {"callbacks", do_callbacks},
         {"threads", do_threads}, {"signal", do_signal}, {"altstack", do_altstack}, {"spin", do_spin},
         {"sleep", do_sleep}, {"coroutine", do_coroutine}, {"load", do_load}, {"loaded", do_loaded}, {"gate", do_gate})

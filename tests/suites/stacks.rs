@@ -266,6 +266,28 @@ fn stacks_in_musl_have_the_programs_frames_and_say_where_its_libc_ends_them() {
     session.detach();
 }
 
+/// musl's strdup has its argument in rbp: here a zeroed buffer on the stack, which is no frame record of the outermost frame.
+#[test]
+fn a_stack_in_musl_does_not_end_where_a_buffer_of_zeros_stands_for_a_frame_record() {
+    for flags in [&["-O2", "-fomit-frame-pointer"][..], &["-O0"]] {
+        let program = Program::new("frames.c").compiler("musl-gcc").flags(flags);
+        let mut target = Target::start::<&str>(&program.build(), &[]);
+        let memscope = Memscope::new();
+        let session = memscope.attach(&target);
+        target.act("zeroed");
+        let stacks = reported(&memscope, &target);
+        let [stack] = &stacks[..] else {
+            panic!("one block: {stacks:#?}")
+        };
+        assert!(stack.names[0].ends_with(" strdup"), "{stack:#?}");
+        assert!(
+            !stack.whole && stack.end == "no unwind table for this mapping",
+            "{flags:?}: {stack:#?}"
+        );
+        session.detach();
+    }
+}
+
 #[test]
 fn stats_tell_how_many_stacks_are_whole_by_reason_and_by_module() {
     let memscope = Memscope::new();

@@ -232,16 +232,16 @@ impl Walk {
             }
             RbpRule::Lost => self.rbp_is = RBP_LOST,
         }
-        self.call_came_from(return_address, cfa, BY_CALL)
-    }
-
-    #[inline(always)]
-    fn call_came_from(&mut self, return_address: u64, cfa: u64, came: u32) -> Progress {
         if return_address == 0 {
             return self.ended(StackEnd::Outermost);
         }
-        self.pc = return_address;
-        self.sp = cfa;
+        self.goes_on(return_address, cfa, BY_CALL)
+    }
+
+    #[inline(always)]
+    fn goes_on(&mut self, pc: u64, sp: u64, came: u32) -> Progress {
+        self.pc = pc;
+        self.sp = sp;
         self.came = came;
         Progress::Continue
     }
@@ -281,9 +281,15 @@ impl Walk {
         let Some(return_address) = target.read_word(rbp.wrapping_add(8)) else {
             return self.ended(distrust);
         };
+        // The same holds of a frame record without return address: musl's strdup has its argument in rbp, which may be a
+        // zeroed buffer on the stack.
+        if return_address == 0 {
+            let end = if self.came == BY_GUESS { StackEnd::Outermost } else { distrust };
+            return self.ended(end);
+        }
         self.flags |= BY_FRAME_POINTER;
         self.rbp_is = RBP_SAVED;
-        self.call_came_from(return_address, rbp.wrapping_add(16), BY_GUESS)
+        self.goes_on(return_address, rbp.wrapping_add(16), BY_GUESS)
     }
 
     /// From a signal handler's return into the code it interrupted, whose stack may be another one, above or below.
@@ -297,10 +303,14 @@ impl Walk {
         ) else {
             return self.ended(StackEnd::SignalFrame);
         };
+        // A call through a null pointer has a caller, but how the thread came to address 0 nothing tells for certain.
+        if rip == 0 {
+            return self.ended(StackEnd::SignalFrame);
+        }
         self.flags |= ACROSS_SIGNAL;
         self.rbp = rbp;
         self.rbp_is = RBP_VALUE;
-        self.call_came_from(rip, rsp, BY_SIGNAL)
+        self.goes_on(rip, rsp, BY_SIGNAL)
     }
 }
 

@@ -267,6 +267,30 @@ fn rbp_zero_is_no_mark_where_no_frame_pointer_led() {
     assert_eq!(world.walk(JIT + 0x10, 0), (vec![JIT + 0x10], StackEnd::NoTable, 0));
 }
 
+/// Where no frame pointer led, rbp may be at a zeroed buffer of the program's (the argument of musl's strdup): no frame
+/// record, and the word above it no return address.
+#[test]
+fn a_return_address_of_zero_is_no_bottom_where_no_frame_pointer_led() {
+    let mut world = World::new(&[plain(2)]).stack(&[(8, JIT + 0x10), (32, 0), (40, 0)]);
+    assert_eq!(
+        world.walk(in_row(0), STACK + 32),
+        (vec![in_row(0), JIT + 0x10], StackEnd::NoTable, 0)
+    );
+    let mut world = World::new(&[]).stack(&[(32, STACK + 64), (40, JIT + 0x20), (64, 0), (72, 0)]);
+    assert_eq!(
+        world.walk(JIT + 0x10, STACK + 32),
+        (vec![JIT + 0x10, JIT + 0x20], StackEnd::Outermost, BY_FRAME_POINTER)
+    );
+}
+
+/// A call through a null pointer leaves the handler of its fault at address 0, whose caller is not known.
+#[test]
+fn a_signal_that_interrupted_address_zero_is_no_bottom() {
+    let mut world =
+        World::new(&[Row::bare(RowKind::SignalFrame)]).stack(&[(120, 0), (160, STACK + 0x100), (168, 0), (0x100, in_row(1))]);
+    assert_eq!(world.walk(in_row(0), 0), (vec![in_row(0)], StackEnd::SignalFrame, 0));
+}
+
 #[test]
 fn a_return_address_of_zero_is_the_bottom() {
     let mut world = World::new(&[plain(2)]).stack(&[(8, 0)]);
