@@ -68,7 +68,7 @@ impl StackEnd {
             Self::Cycle => "cycle",
             Self::NotCode => "return address outside executable memory",
             Self::FramePointers => "frame pointers end here",
-            Self::Busy => "unwinder busy on this CPU",
+            Self::Busy => "unwind tables replaced during the walk",
             Self::NotRecorded => "not recorded",
             Self::InsideCall => "inside another allocator call",
         }

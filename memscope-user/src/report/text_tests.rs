@@ -126,6 +126,26 @@ fn every_early_end_says_its_reason() {
     }
 }
 
+/// What happened, in words that people search for and other tools match.
+#[test]
+fn the_reasons_of_early_ends_are_these() {
+    let texts = [
+        "outermost frame",
+        "no unwind table for this mapping",
+        "unsupported unwind rule",
+        "signal frame",
+        "frame limit",
+        "unreadable stack",
+        "cycle",
+        "return address outside executable memory",
+        "frame pointers end here",
+        "unwind tables replaced during the walk",
+        "not recorded",
+        "inside another allocator call",
+    ];
+    assert_eq!(StackEnd::ALL.map(StackEnd::text), texts);
+}
+
 #[test]
 fn every_loss_has_its_note_and_a_clean_report_has_none() {
     assert!(!render(&[design_sample()]).contains("note:"));
