@@ -68,12 +68,16 @@ impl StackEnd {
             Self::Cycle => "cycle",
             Self::NotCode => "return address outside executable memory",
             Self::FramePointers => "frame pointers end here",
-            Self::Busy => "unwinder busy on this CPU",
+            Self::Busy => "unwind tables replaced during the walk",
             Self::NotRecorded => "not recorded",
             Self::InsideCall => "inside another allocator call",
         }
     }
 }
+
+/// Set in an element of FRAMES: the address is the instruction that a signal interrupted, not a return address. No address
+/// of user space has this bit.
+pub const INTERRUPTED: u64 = 1 << 63;
 
 /// One site. Array element of SITE_RECORDS; written once before its index is published in SITES, counters by atomic adds.
 #[derive(Clone, Copy, Debug, Default)]

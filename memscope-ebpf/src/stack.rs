@@ -1,11 +1,14 @@
 //! The caller's stack at an allocator's return, in its thread's own working memory.
 
+use memscope_ebpf::call::BY_EXITS;
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::unwind::memory::WalkMemory;
 use memscope_ebpf::unwind::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, INTO_UNKNOWN_CODE};
 
+use crate::enter::call_at;
+use crate::leave::position;
 use crate::registers::Registers;
 use crate::{count, unwinder};
 
@@ -38,16 +41,19 @@ impl Stack {
             let memory = &raw mut (*inflight).memory;
             (unwinder::unwind(registers.of_walk(), memory), memory)
         };
+        let last_slot = unwound.sp.wrapping_sub(8);
+        let mut frames = unwound.frames;
         if unwound.flags & INTO_UNKNOWN_CODE != 0 {
-            count::one(Counter::StaleTables);
+            // SAFETY: the caller's element.
+            frames = frames.saturating_sub(unsafe { trampolines(inflight, last_slot) } as u32);
         }
         Self {
             memory,
-            frames: unwound.frames,
+            frames,
             end: unwound.end as u8,
             by_frame_pointer: unwound.flags & BY_FRAME_POINTER != 0,
             across_signal: unwound.flags & ACROSS_SIGNAL != 0,
-            last_slot: unwound.sp.wrapping_sub(8),
+            last_slot,
             generation: unwound.generation as u16,
         }
     }
@@ -80,4 +86,27 @@ impl Stack {
             (*memory).site = u64::from(site.0);
         }
     }
+}
+
+/// How many frames at the end of a stack are none: its last address lies in no known mapping and was read from `slot`. 1 if
+/// that holds the return address of an open call, which the kernel has replaced by its trampoline: the page of those is mapped
+/// at the first hit of a return probe, after the tables were made. Otherwise 0, and the tables are stale, which is counted.
+///
+/// Not inlined: the verifier would follow what comes after once more.
+///
+/// # Safety
+/// As [`Stack::capture`].
+#[inline(never)]
+unsafe fn trampolines(inflight: *mut InFlight, slot: u64) -> u64 {
+    // SAFETY: the caller's element.
+    unsafe {
+        if let Some(depth) = position(inflight, slot)
+            && let Some(call) = call_at(inflight, depth.wrapping_sub(1) as usize)
+            && (*call).cookie & BY_EXITS == 0
+        {
+            return 1;
+        }
+    }
+    count::one(Counter::StaleTables);
+    0
 }

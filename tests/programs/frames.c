@@ -4,6 +4,7 @@
  * debugger shows the stack that the allocator would have been called on. */
 #include "common.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <search.h>
@@ -61,6 +62,28 @@ static void do_family(char *rest) {
     tsearch("two", &tree, (int (*)(const void *, const void *))strcmp);
     tdelete("one", &tree, (int (*)(const void *, const void *))strcmp);
     tdelete("two", &tree, (int (*)(const void *, const void *))strcmp);
+}
+
+/* A buffer on the stack, all zero, as argument of a function of the C library that allocates. */
+static void do_zeroed(char *rest) {
+    (void)rest;
+    _Alignas(16) char room[64] = {0};
+    USE(room);
+    hold(strdup(room), 1);
+    USE(room);
+}
+
+/* The direct caller of a function of the C library that allocates. */
+APART static void opens(const char *path) {
+    DIR *folder = opendir(path);
+    if (!folder) fail("opendir");
+    closedir(folder);
+}
+
+static void do_opens(char *rest) {
+    (void)rest;
+    opens("/");
+    USE(rest);
 }
 
 APART static unsigned recurse(unsigned left) {
@@ -309,6 +332,22 @@ static void do_spin(char *rest) {
     pthread_join(thread, NULL);
 }
 
+/* Interrupted at its very first instruction, which the handler steps over. */
+__attribute__((naked, noinline, noclone)) static void faults_at_once(void) { __asm__("ud2\n\tret"); }
+
+static void step_over(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)info;
+    take(118);
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+static void do_fault(char *rest) {
+    (void)rest;
+    struct sigaction action = {.sa_sigaction = step_over, .sa_flags = SA_SIGINFO};
+    sigaction(SIGILL, &action, NULL);
+    faults_at_once();
+}
+
 /* Interrupted in a call that sleeps. */
 static void do_sleep(char *rest) {
     (void)rest;
@@ -365,10 +404,11 @@ static void do_loaded(char *rest) {
 
 static void do_gate(char *rest);
 
-ACTIONS({"plain", do_plain}, {"family", do_family}, {"recursion", do_recursion}, {"deeper", do_deeper},
-        {"large", do_large}, {"alloca", do_alloca}, {"array", do_array}, {"realigned", do_realigned},
+ACTIONS({"plain", do_plain}, {"family", do_family}, {"zeroed", do_zeroed}, {"recursion", do_recursion},
+        {"deeper", do_deeper}, {"large", do_large}, {"alloca", do_alloca}, {"array", do_array}, {"realigned", do_realigned},
         {"vectors", do_vectors}, {"tail", do_tail}, {"noreturn", do_noreturn}, {"callbacks", do_callbacks},
         {"threads", do_threads}, {"signal", do_signal}, {"altstack", do_altstack}, {"spin", do_spin},
+        {"fault", do_fault}, {"opens", do_opens},
         {"sleep", do_sleep}, {"coroutine", do_coroutine}, {"load", do_load}, {"loaded", do_loaded}, {"gate", do_gate})
 
 static void do_gate(char *rest) {

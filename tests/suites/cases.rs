@@ -1,7 +1,11 @@
 //! One test a case of the catalogue: leak kinds, threads, control flow. Each compares the whole live set with the ledger.
 
 use memscope_tests::difference::compare;
+use memscope_tests::memscope::Memscope;
 use memscope_tests::program::Program;
+use memscope_tests::report::Frame;
+use memscope_tests::session::Session;
+use memscope_tests::target::Target;
 use memscope_tests::traced::{Seen, Traced};
 
 fn traced(source: &str) -> Traced {
@@ -277,6 +281,43 @@ fn interrupted(command: &str, blocks: usize) {
 fn a_handler_that_interrupts_a_call_has_blocks_of_its_own_and_the_call_keeps_its_block() {
     interrupted("returns", 50);
     interrupted("alternate", 50);
+}
+
+/// The kernel maps its trampolines at the first hit of a return probe, after the tables were made.
+#[test]
+fn a_handler_s_stack_ends_at_the_call_it_interrupted_and_shows_no_trampoline() {
+    let program = Program::new("interrupted.c").build();
+    let mut target = Target::start::<&str>(&program, &[]);
+    let memscope = Memscope::new();
+    let session = Session::attach_with(
+        &memscope,
+        target.pid(),
+        &["--alloc", "interrupted_alloc(size=0) -> ret"],
+    );
+    target.act("returns");
+    let database = session.print();
+    let taken = database.of_size(10_007);
+    assert!(!taken.is_empty(), "{:#?}", database.entries);
+    for entry in taken {
+        let site = database.stack(entry);
+        let functions = database.functions(entry);
+        assert_eq!(site.end.as_deref(), Some("inside another allocator call"), "{site:#?}");
+        assert_eq!(functions[..2], ["malloc", "handler"], "{functions:?}");
+        assert_eq!(
+            functions.last().map(|name| &**name),
+            Some("interrupted_alloc"),
+            "{site:#?}"
+        );
+        let known = |frame: &Frame| frame.module.as_deref().is_some_and(|module| !module.is_empty());
+        assert!(site.frames.iter().all(known), "{site:#?}");
+    }
+    let stats = memscope
+        .ok(&["stats", &target.pid().to_string(), "--format", "json"])
+        .stdout;
+    let stats: serde_json::Value = serde_json::from_str(&stats).expect("memscope.stats/v1");
+    let anomalies = &stats["databases"][0]["anomalies"];
+    assert!(anomalies["stale_tables"].is_null(), "{anomalies:#}");
+    session.detach();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::cache::{CacheEntry, slot};
 use super::lookup::{Tables, find_row};
 use super::row::{RbpRule, Row, RowKind};
 use crate::limits::MAX_FRAMES;
-use crate::site::StackEnd;
+use crate::site::{INTERRUPTED, StackEnd};
 
 /// Steps a walk may take: one a frame, and some for return addresses that a return probe had replaced.
 pub const MAX_STEPS: u32 = MAX_FRAMES as u32 + 16;
@@ -32,7 +32,7 @@ pub trait Target: Tables {
     fn generation(&self) -> u64;
     /// The return address that a return probe found in this stack slot when it put its trampoline there.
     fn original_return(&self, slot: u64) -> Option<u64>;
-    /// Stores frame number `index`, below [`MAX_FRAMES`].
+    /// Stores frame number `index`, below [`MAX_FRAMES`]: its address, with [`INTERRUPTED`] where it is no return address.
     fn record(&mut self, index: u32, address: u64);
     /// Keeps the row of frame number `index` for the next walk; [`Row::GAP`] when it is not the row of its return address.
     #[inline(always)]
@@ -177,7 +177,8 @@ impl Walk {
         if self.frames >= MAX_FRAMES as u32 {
             return false;
         }
-        target.record(self.frames, self.pc);
+        let interrupted = if self.came == BY_SIGNAL { INTERRUPTED } else { 0 };
+        target.record(self.frames, self.pc | interrupted);
         self.frames += 1;
         true
     }
@@ -232,16 +233,16 @@ impl Walk {
             }
             RbpRule::Lost => self.rbp_is = RBP_LOST,
         }
-        self.call_came_from(return_address, cfa, BY_CALL)
-    }
-
-    #[inline(always)]
-    fn call_came_from(&mut self, return_address: u64, cfa: u64, came: u32) -> Progress {
         if return_address == 0 {
             return self.ended(StackEnd::Outermost);
         }
-        self.pc = return_address;
-        self.sp = cfa;
+        self.goes_on(return_address, cfa, BY_CALL)
+    }
+
+    #[inline(always)]
+    fn goes_on(&mut self, pc: u64, sp: u64, came: u32) -> Progress {
+        self.pc = pc;
+        self.sp = sp;
         self.came = came;
         Progress::Continue
     }
@@ -281,9 +282,19 @@ impl Walk {
         let Some(return_address) = target.read_word(rbp.wrapping_add(8)) else {
             return self.ended(distrust);
         };
+        // The same holds of a frame record without return address: musl's strdup has its argument in rbp, which may be a
+        // zeroed buffer on the stack.
+        if return_address == 0 {
+            let end = if self.came == BY_GUESS {
+                StackEnd::Outermost
+            } else {
+                distrust
+            };
+            return self.ended(end);
+        }
         self.flags |= BY_FRAME_POINTER;
         self.rbp_is = RBP_SAVED;
-        self.call_came_from(return_address, rbp.wrapping_add(16), BY_GUESS)
+        self.goes_on(return_address, rbp.wrapping_add(16), BY_GUESS)
     }
 
     /// From a signal handler's return into the code it interrupted, whose stack may be another one, above or below.
@@ -297,10 +308,14 @@ impl Walk {
         ) else {
             return self.ended(StackEnd::SignalFrame);
         };
+        // A call through a null pointer has a caller, but how the thread came to address 0 nothing tells for certain.
+        if rip == 0 {
+            return self.ended(StackEnd::SignalFrame);
+        }
         self.flags |= ACROSS_SIGNAL;
         self.rbp = rbp;
         self.rbp_is = RBP_VALUE;
-        self.call_came_from(rip, rsp, BY_SIGNAL)
+        self.goes_on(rip, rsp, BY_SIGNAL)
     }
 }
 

@@ -83,6 +83,7 @@ impl<'a> Naming<'a> {
                 Stack {
                     frames: Vec::new(),
                     end: StackEnd::NotRecorded,
+                    by_frame_pointer: false,
                 },
             ),
         };
@@ -109,7 +110,7 @@ impl<'a> Naming<'a> {
         let modules = symbolizer.modules();
         let identity = call.map_or(FrameIdentity::Nowhere, call_identity);
         // A return address is told by the call before it, which is in the same module even when the call is its last.
-        site_id(identity, site.frames().map(|frame| modules.identity(frame)))
+        site_id(identity, site.frames().map(|frame| modules.identity(frame.address)))
     }
 
     fn name(&mut self, site: &RawSite<'_>) -> (SiteId, Stack) {
@@ -129,14 +130,16 @@ impl<'a> Naming<'a> {
                 inlined: false,
             }));
         }
-        for address in site.frames() {
-            frames.extend(symbolizer.name(address, true).iter().cloned());
+        for frame in site.frames() {
+            let named = symbolizer.name(frame.address, frame.is_return_address);
+            frames.extend(named.iter().cloned());
         }
         (
             id,
             Stack {
                 frames,
                 end: site.end(),
+                by_frame_pointer: site.by_frame_pointer(),
             },
         )
     }

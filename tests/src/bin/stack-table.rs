@@ -26,8 +26,20 @@ fn main() -> ExitCode {
     }
     let all = total(&rows);
     println!("{all}");
-    let share = all.difference.equal.min(all.difference.whole) as f64 / all.difference.stacks.max(1) as f64;
-    println!("\n{:.3} % whole and equal", (share * 100_000.0).floor() / 1000.0);
+    let nothing: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.difference.proven().is_none())
+        .map(|row| row.program.as_str())
+        .collect();
+    if rows.is_empty() || !nothing.is_empty() {
+        println!("\nno stacks were recorded of: {}", nothing.join(", "));
+        return ExitCode::FAILURE;
+    }
+    let share = all.difference.proven().unwrap_or(0.0);
+    println!(
+        "\n{:.3} % of all stacks, the reference's own included, are whole and equal",
+        (share * 100_000.0).floor() / 1000.0
+    );
     if share >= LEAST {
         ExitCode::SUCCESS
     } else {

@@ -16,12 +16,24 @@ pub struct Difference {
     pub whole: u64,
     /// Those whose frames are the reference's, all and in order.
     pub equal: u64,
+    /// Those that are both.
+    pub whole_and_equal: u64,
     /// The others, by reason.
     pub reasons: BTreeMap<String, u64>,
     /// Allocations of which only the reference has the stack.
     pub missed: u64,
     /// Some of what is not equal, in words.
     pub examples: Vec<String>,
+}
+
+impl Difference {
+    /// The share of all allocations, of those that only the reference saw too, whose stacks are whole and the reference's;
+    /// `None` where there are none: that nothing differs then proves nothing.
+    #[must_use]
+    pub fn proven(&self) -> Option<f64> {
+        let all = self.stacks + self.missed;
+        (self.stacks > 0).then(|| self.whole_and_equal as f64 / all as f64)
+    }
 }
 
 /// Compares all stacks.
@@ -40,6 +52,9 @@ pub fn compare(reference: &Counted, reported: &[ReportedStack]) -> Difference {
             *found -= equal;
         }
         difference.equal += equal;
+        if stack.whole {
+            difference.whole_and_equal += equal;
+        }
         if equal < stack.count {
             let beginning = longer(reference, stack);
             let reason = match (stack.whole, equal > 0, &beginning) {
@@ -148,5 +163,28 @@ mod tests {
         let difference = compare(&reference(&[(&[1, 2, 3], 1)]), &[stack(&[1, 2], true, 1)]);
         assert_eq!((difference.whole, difference.equal, difference.missed), (1, 0, 1));
         assert_eq!(difference.reasons["whole, and differs"], 1);
+    }
+
+    /// One stack is equal and ends early, another is whole and differs: half are whole, half are equal, none is proven.
+    #[test]
+    fn stacks_are_proven_by_being_whole_and_equal_at_once() {
+        let difference = compare(
+            &reference(&[(&[1, 2], 1), (&[1, 3, 4], 1)]),
+            &[stack(&[1, 2], false, 1), stack(&[1, 3], true, 1)],
+        );
+        assert_eq!((difference.stacks, difference.whole, difference.equal), (2, 1, 1));
+        assert_eq!(difference.proven(), Some(0.0));
+    }
+
+    #[test]
+    fn a_stack_that_only_the_reference_has_is_not_proven() {
+        let difference = compare(&reference(&[(&[1, 2], 3), (&[1, 3], 1)]), &[stack(&[1, 2], true, 3)]);
+        assert_eq!((difference.missed, difference.proven()), (1, Some(0.75)));
+    }
+
+    #[test]
+    fn no_stacks_prove_nothing() {
+        assert_eq!(compare(&reference(&[]), &[]).proven(), None);
+        assert_eq!(compare(&reference(&[(&[1, 2], 3)]), &[]).proven(), None);
     }
 }

@@ -105,6 +105,7 @@ pub fn total(rows: &[Row]) -> Row {
         sum.distinct += difference.distinct;
         sum.whole += difference.whole;
         sum.equal += difference.equal;
+        sum.whole_and_equal += difference.whole_and_equal;
         sum.missed += difference.missed;
         for (reason, count) in &difference.reasons {
             *sum.reasons.entry(reason.clone()).or_default() += count;
