@@ -138,6 +138,12 @@ impl CollectionState {
             Self::Replaced => "replaced",
         }
     }
+
+    /// The process it was of, or its image, is no more: what the database holds is no memory of anything that runs.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Exited | Self::Replaced)
+    }
 }
 
 /// Collection of one database.
