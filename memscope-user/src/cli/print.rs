@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use memscope_ebpf::live::EntryNumber;
 
 use super::arguments::{EntriesArguments, Format, PrintArguments, Sort, TargetArguments};
+use super::output;
 use super::run::{CommandError, complain};
 use super::select;
 use super::suppressions::SuppressionArguments;
@@ -202,12 +203,13 @@ pub fn print_but(
             each(&mut |report| renderer.database(report))?;
         }
         Format::Json => {
-            let mut renderer = JsonReport::new(&mut out);
+            let mut renderer = JsonReport::new(&mut out, &output::host())?;
             each(&mut |report| renderer.database(report))?;
             renderer.finish()?;
         }
         Format::Ndjson => {
-            let mut renderer = NdjsonReport::new(&mut out);
+            let host = output::host();
+            let mut renderer = NdjsonReport::new(&mut out, &host);
             each(&mut |report| renderer.database(report))?;
         }
     }
