@@ -62,22 +62,35 @@ pub fn databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Targe
     for pid in &arguments.pids {
         ids.push(database_of(roots, Pid(*pid))?);
     }
-    if !arguments.comm.is_empty() || !arguments.exe.is_empty() {
-        let existing = store::list(roots)?;
-        let matched = matching(&arguments.comm, &arguments.exe)?;
-        let found: Vec<TargetId> = matched
+    let existing = store::list(roots)?;
+    let matched = matched(roots, arguments)?;
+    ids.extend(
+        matched
             .iter()
             .map(|target| target.id)
-            .filter(|id| existing.contains(id))
-            .collect();
-        match (found.is_empty(), matched.first()) {
-            (true, Some(first)) => return Err(DatabaseError::Missing(first.id).into()),
-            _ => ids.extend(found),
-        }
-    }
+            .filter(|id| existing.contains(id)),
+    );
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));
     Ok(ids)
+}
+
+/// The processes meant by name or executable, whether they have a database or not; none when only PIDs are given.
+///
+/// # Errors
+/// Nothing matches; nothing of what matches has a database.
+pub fn matched(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Target>, CommandError> {
+    if arguments.comm.is_empty() && arguments.exe.is_empty() {
+        return Ok(Vec::new());
+    }
+    let matched = matching(&arguments.comm, &arguments.exe)?;
+    let existing = store::list(roots)?;
+    match matched.first() {
+        Some(first) if !matched.iter().any(|target| existing.contains(&target.id)) => {
+            Err(DatabaseError::Missing(first.id).into())
+        }
+        _ => Ok(matched),
+    }
 }
 
 /// The database of the process that has the PID now, else of the last one that had it.
