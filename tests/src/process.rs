@@ -1,9 +1,26 @@
 //! The few raw system calls of the harness: pid descriptors, signals, waiting with a deadline.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
+
+/// The lock of a folder, as a command that is at work on a session holds it; given back when dropped.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "its end gives the lock back")] File);
+
+impl Lock {
+    /// Takes it; nobody else may have it.
+    pub fn hold(folder: &Path) -> Self {
+        let file = File::open(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        // SAFETY: the descriptor is open for the call, which takes no pointer.
+        let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+        assert_eq!(locked, 0, "flock: {}", std::io::Error::last_os_error());
+        Self(file)
+    }
+}
 
 /// Waits until `child` has ended; `None` when `limit` is over first.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {

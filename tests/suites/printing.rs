@@ -235,7 +235,7 @@ fn the_text_report_has_the_old_form_to_the_letter() {
             let entry = &database.entries[printed];
             let cookie = u64::from_str_radix(entry.site.trim_start_matches("0x"), 16).expect("a site id is hex") as u32;
             let expected = format!(
-                "entry:{} address:{:#x} size:{:#x} cookie:{cookie:#x} age:",
+                "entry:{} address:{:#x} size:{:#x} cookie:{cookie:#010x} age:",
                 entry.entry,
                 entry.address(),
                 entry.size

@@ -11,6 +11,9 @@ use memscope_tests::report::number;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 
+/// How long collection is stopped for: longer than what the steps around it may be off by.
+const GAP: Duration = Duration::from_secs(5);
+
 /// A copy of the program with a name of its own, so that `--comm` and `--exe` find this test's processes only.
 fn blocks_named(memscope: &Memscope, name: &str) -> PathBuf {
     let folder = memscope.dirs.run().with_extension("programs");
@@ -75,9 +78,48 @@ fn a_gap_in_collection_is_named_in_the_report() {
     memscope.ok(&["start", &pid]);
     target.act("take 1 20011");
     let output = memscope.ok(&["print", &pid, "--age", "0"]);
+    let notes: Vec<&str> = output.stdout.lines().filter(|line| line.starts_with("note:")).collect();
     assert!(
-        output.stdout.lines().any(|line| line.starts_with("note:")),
-        "the gap is named\n{output}"
+        matches!(notes[..], [note] if note.contains(" entries at least ") && note.ends_with(" were born before that")),
+        "the gap is named, and what it makes doubtful\n{output}"
+    );
+    session.detach();
+}
+
+#[test]
+fn what_was_allocated_in_a_gap_is_never_taken_for_nothing() {
+    let memscope = Memscope::new();
+    let mut target = Target::blocks();
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.act("take 5 10007");
+    target.act("give 5 10007");
+    memscope.ok(&["stop", &pid]);
+    target.act("take 3 20011");
+    std::thread::sleep(GAP);
+    memscope.ok(&["start", &pid]);
+    // Nothing that is known is alive: only the gap says that the report is not all.
+    let output = memscope
+        .run(&["print", &pid, "--age", "0", "--exit-code"])
+        .expect_code(6);
+    output.expect_line("MemScope printed 0 entries");
+    let note = output.stdout.lines().find(|line| line.starts_with("note:"));
+    assert!(
+        note.is_some_and(|note| note.contains("allocations and frees in that time were not seen")),
+        "{output}"
+    );
+    let database = session.print();
+    let since = database.collection.since.as_u64().expect("it was started");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock after 1970")
+        .as_secs();
+    // `since` is a whole second, and so may be one too few.
+    assert!(
+        database.collection.seconds + GAP.as_secs() <= now - since + 1,
+        "the gap is no time of collection: {} s of {}",
+        database.collection.seconds,
+        now - since
     );
     session.detach();
 }

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::arguments::Format;
+use super::meant::{Meant, say_none};
 use super::output;
-use super::print::databases_or_say_none;
 use super::run::CommandError;
 use super::summarize::summarize;
 use super::verdict_arguments::CheckArguments;
@@ -16,16 +16,16 @@ use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::report::model::SiteId;
 use crate::verdict::Verdict;
-use finding::{Finding, Limits, Outcome};
+use finding::{Asked, Finding, Limits, Outcome, Seen};
 
 /// Runs `check`. A finding outweighs what cannot be judged; that outweighs clean.
 ///
 /// # Errors
-/// A database cannot be read; the baseline is not a report.
+/// A database that was named cannot be read; the baseline is not a report.
 pub fn run(arguments: &CheckArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let ids = databases_or_say_none(&roots, &arguments.target)?;
-    if ids.is_empty() {
+    let mut meant = Meant::of_or_say_none(&roots, &arguments.target)?;
+    if meant.ids.is_empty() {
         return Ok(ExitCode::NotFound);
     }
     let known = match &arguments.baseline {
@@ -38,24 +38,48 @@ pub fn run(arguments: &CheckArguments) -> Result<ExitCode, CommandError> {
         min_rate: arguments.min_rate,
         known: &known,
     };
+    let asked = if arguments.target.is_empty() {
+        Asked::Host
+    } else {
+        Asked::Named
+    };
     let mut out = io::stdout().lock();
     let mut findings = Vec::new();
-    for id in &ids {
-        let summary = summarize(&roots, *id, &arguments.span, &arguments.suppressions)?;
+    for id in meant.ids.clone() {
+        let read = meant.read(&roots, id, || {
+            summarize(&roots, id, &arguments.span, &arguments.suppressions)
+        })?;
+        let Some(summary) = read else { continue };
         let finding = Finding::of(&summary, &limits);
         // As soon as it is known: the next database may take its time.
         match arguments.format {
-            Format::Text => finding.write_text(arguments.quiet, &mut out)?,
-            Format::Ndjson => finding.write_line(arguments.quiet, &mut out)?,
+            Format::Text => finding.write_text(asked, arguments.quiet, &mut out)?,
+            Format::Ndjson => finding.write_line(asked, arguments.quiet, &mut out)?,
             Format::Json => {}
         }
         findings.push(finding);
     }
-    let outcome = Outcome::of(&findings);
-    if arguments.format == Format::Json && !(arguments.quiet && outcome == Outcome::Clean) {
-        finding::write_document(&output::host(), outcome, &findings, &mut out)?;
+    if meant.is_none() {
+        say_none();
+        return Ok(ExitCode::NotFound);
+    }
+    let untraced: Vec<u32> = meant.untraced.iter().map(|id| id.pid.0).collect();
+    let seen = Seen {
+        unreadable: meant.unreadable(),
+        untraced: &untraced,
+    };
+    let outcome = Outcome::of(&findings, asked, seen);
+    let silent = outcome == Outcome::Clean && findings.iter().all(|finding| finding.is_silent(asked));
+    if arguments.format == Format::Json && !(arguments.quiet && silent) {
+        finding::write_document(&output::host(), outcome, seen, &findings, &mut out)?;
     }
     out.flush()?;
+    if asked == Asked::Host && !findings.is_empty() && findings.iter().all(Finding::has_ended) {
+        writeln!(
+            io::stderr(),
+            "memscope: every database is of a process that has ended: nothing that runs was looked at"
+        )?;
+    }
     Ok(match outcome {
         Outcome::Finding => ExitCode::Finding,
         Outcome::CannotJudge => ExitCode::CannotJudge,

@@ -5,9 +5,9 @@ use std::io::{self, Write as _};
 use clap::{Args, ValueEnum};
 
 use super::arguments::TargetArguments;
+use super::meant::{Meant, say_none};
 use super::output::{self, OutputArguments};
-use super::run::{CommandError, complain};
-use super::select;
+use super::run::CommandError;
 use super::summarize::summarize;
 use super::suppressions::SuppressionArguments;
 use super::verdict_arguments::SpanArguments;
@@ -15,12 +15,10 @@ use crate::collection::reading::read_sites;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::session_file::Moment;
-use crate::database::store;
 use crate::exit::ExitCode;
 use crate::export::{self, Exported, ProfileFormat, prom};
 use crate::report::unsample;
 use crate::symbol::SavedModule;
-use crate::target::identity::TargetId;
 
 /// `export`.
 #[derive(Debug, Args)]
@@ -74,42 +72,38 @@ impl ExportFormat {
 /// A database cannot be read, or a file not written.
 pub fn run(arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let ids = if arguments.target.is_empty() {
-        store::list(&roots)?
-    } else {
-        select::databases(&roots, &arguments.target)?
-    };
+    let meant = Meant::of(&roots, &arguments.target)?;
     match arguments.format.profile() {
-        Some(format) => profiles(&roots, &ids, format, &arguments.output),
-        None => metrics(&roots, &ids, arguments),
+        Some(format) => profiles(&roots, meant, format, &arguments.output),
+        None => metrics(&roots, meant.forgiving(), arguments),
     }
 }
 
 /// Writes one file a database.
-///
-/// # Errors
-/// As [`run`]; several databases and one place.
-pub fn profiles(
+fn profiles(
     roots: &Roots,
-    ids: &[TargetId],
+    mut meant: Meant,
     format: ProfileFormat,
     output: &OutputArguments,
 ) -> Result<ExitCode, CommandError> {
-    if ids.is_empty() {
-        // As `print` says it.
-        complain(&CommandError::Usage("MemScope database does not exist".into()));
+    if meant.ids.is_empty() {
+        say_none();
         return Ok(ExitCode::NotFound);
     }
-    if ids.len() > 1 && !output.takes_several() {
+    if meant.ids.len() > 1 && !output.takes_several() {
         return Err(CommandError::Usage(format!(
             "{} databases: name one target, or give --output-dir for a file each",
-            ids.len()
+            meant.ids.len()
         )));
     }
-    for id in ids {
-        let session = Session::open(roots, *id)?;
-        let mut report = read_sites(&session)?;
-        unsample::figures(&mut report);
+    for id in meant.ids.clone() {
+        let read = meant.read(roots, id, || {
+            let session = Session::open(roots, id)?;
+            let mut report = read_sites(&session)?;
+            unsample::figures(&mut report);
+            Ok((session, report))
+        })?;
+        let Some((session, report)) = read else { continue };
         let database = Exported {
             report: &report,
             modules: present_modules(&session),
@@ -120,7 +114,10 @@ pub fn profiles(
             tell(&format!("process {}: {caution}", id.pid));
         }
     }
-    Ok(ExitCode::Success)
+    if meant.is_none() {
+        say_none();
+    }
+    Ok(meant.exit_code())
 }
 
 /// Tells something on stderr. Nothing more can be done when that is gone.
@@ -129,27 +126,27 @@ fn tell(line: &str) {
 }
 
 /// Writes one file for the host. A database that cannot be read is counted in it, and told of on stderr.
-fn metrics(roots: &Roots, ids: &[TargetId], arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
+fn metrics(roots: &Roots, mut meant: Meant, arguments: &ExportArguments) -> Result<ExitCode, CommandError> {
     let mut databases = Vec::new();
-    let mut failed = ExitCode::Success;
-    for id in ids {
-        match summarize(roots, *id, &SpanArguments::default(), &arguments.suppressions) {
-            Ok(summary) => databases.push(summary),
-            Err(error) => {
-                complain(&error);
-                failed = error.exit_code();
-            }
-        }
+    for id in meant.ids.clone() {
+        databases.extend(meant.read(roots, id, || {
+            summarize(roots, id, &SpanArguments::default(), &arguments.suppressions)
+        })?);
     }
     let host = prom::Host {
         databases: &databases,
-        unreadable: (ids.len() - databases.len()) as u64,
+        unreadable: meant.unreadable() as u64,
         at_unix_s: Moment::now().unix_s,
     };
     let write = |out: &mut dyn io::Write| prom::write(host, out);
     let name = output::host_file_name("prom");
     arguments.output.write(&name, false, write)?;
-    Ok(failed)
+    // A host without databases has metrics, too.
+    Ok(if meant.is_none() {
+        ExitCode::Success
+    } else {
+        meant.exit_code()
+    })
 }
 
 /// What the target has mapped now; frames of mappings that are gone are known by their modules' names.

@@ -12,6 +12,7 @@ mod floor;
 mod follow;
 mod lifecycle;
 mod mark;
+mod meant;
 pub mod merge;
 mod os;
 pub mod output;

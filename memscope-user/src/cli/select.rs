@@ -70,21 +70,36 @@ pub(crate) fn among(existing: &[TargetId], arguments: &TargetArguments) -> Resul
     for pid in &arguments.pids {
         ids.push(of_pid(existing, Pid(*pid))?);
     }
-    if !arguments.comm.is_empty() || !arguments.exe.is_empty() {
-        let matched = matching(&arguments.comm, &arguments.exe)?;
-        let found: Vec<TargetId> = matched
+    ids.extend(
+        matched_among(existing, arguments)?
             .iter()
             .map(|target| target.id)
-            .filter(|id| existing.contains(id))
-            .collect();
-        match (found.is_empty(), matched.first()) {
-            (true, Some(first)) => return Err(DatabaseError::Missing(first.id).into()),
-            _ => ids.extend(found),
-        }
-    }
+            .filter(|id| existing.contains(id)),
+    );
     let mut seen = std::collections::BTreeSet::new();
     ids.retain(|id| seen.insert(*id));
     Ok(ids)
+}
+
+/// The processes meant by name or executable, whether they have a database or not; none when only PIDs are given.
+///
+/// # Errors
+/// Nothing matches; nothing of what matches has a database.
+pub fn matched(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Target>, CommandError> {
+    matched_among(&store::list(roots)?, arguments)
+}
+
+fn matched_among(existing: &[TargetId], arguments: &TargetArguments) -> Result<Vec<Target>, CommandError> {
+    if arguments.comm.is_empty() && arguments.exe.is_empty() {
+        return Ok(Vec::new());
+    }
+    let matched = matching(&arguments.comm, &arguments.exe)?;
+    match matched.first() {
+        Some(first) if !matched.iter().any(|target| existing.contains(&target.id)) => {
+            Err(DatabaseError::Missing(first.id).into())
+        }
+        _ => Ok(matched),
+    }
 }
 
 /// The database of the process that has the PID now, else of the last one that had it.

@@ -8,9 +8,9 @@ use memscope_ebpf::counter::{Counter, Weight};
 use memscope_ebpf::limits::SITE_CAPACITY;
 use serde::Serialize;
 
-use super::arguments::{Format, ListArguments, ShowArguments};
+use super::arguments::{Format, ListArguments, ShowArguments, TargetArguments};
+use super::meant::Meant;
 use super::run::{CommandError, complain};
-use super::select;
 use crate::collection::cost::{self, Cost};
 use crate::collection::error::CollectionError;
 use crate::collection::{region_owner, stack_shares, status};
@@ -19,7 +19,6 @@ use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
 use crate::database::session::{LiveTotals, Session};
 use crate::database::session_file::Followed;
-use crate::database::store;
 use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
 use crate::report::Escaped;
@@ -268,35 +267,28 @@ fn costs(sessions: &[Session], calibration: Option<&Calibration>) -> Result<Vec<
 /// A database cannot be read, or the output not written.
 pub fn stats(arguments: &ShowArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    let ids = if arguments.target.is_empty() {
-        store::list(&roots)?
-    } else {
-        select::databases(&roots, &arguments.target)?
-    };
+    let mut meant = Meant::of(&roots, &arguments.target)?;
     let mut sessions = Vec::new();
-    let mut all = Vec::new();
-    for id in &ids {
-        sessions.push(Session::open(&roots, *id)?);
+    for id in meant.ids.clone() {
+        sessions.extend(meant.read(&roots, id, || Ok(Session::open(&roots, id)?))?);
     }
     // What cannot be measured is not told; the counts are all the same.
     let calibration = Calibration::of_this_host(&roots).ok();
-    let costs = costs(&sessions, calibration.as_ref())?;
-    for (session, cost) in sessions.iter().zip(costs) {
+    // Of a session that goes away meanwhile nothing can be told but its counts.
+    let costs = costs(&sessions, calibration.as_ref()).unwrap_or_default();
+    let mut all = Vec::new();
+    for (session, cost) in sessions.iter().zip(costs.into_iter().chain(std::iter::repeat(None))) {
         all.push(measure(session, cost)?);
     }
     let mut out = io::stdout().lock();
     match arguments.format {
-        Format::Text if all.is_empty() => writeln!(out, "MemScope database does not exist")?,
+        Format::Text if meant.is_none() => writeln!(out, "MemScope database does not exist")?,
         Format::Text => all.iter().try_for_each(|stats| write_text(stats, &mut out))?,
         Format::Json => write_document(&mut out, STATS, &all)?,
         Format::Ndjson => write_lines(&mut out, &all)?,
     }
     out.flush()?;
-    Ok(if ids.is_empty() {
-        ExitCode::NotFound
-    } else {
-        ExitCode::Success
-    })
+    Ok(meant.exit_code())
 }
 
 /// One line of `list`.
@@ -349,7 +341,8 @@ pub fn list(arguments: &ListArguments) -> Result<ExitCode, CommandError> {
         }
     };
     let mut sessions = Vec::new();
-    for id in store::list(&roots)? {
+    // One that is being made just now is none yet.
+    for id in Meant::of(&roots, &TargetArguments::default())?.ids {
         match Session::open(&roots, id) {
             Ok(session) => sessions.push(session),
             Err(error) => all.push(unreadable(id, error)),

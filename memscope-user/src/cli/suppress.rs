@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::arguments::TargetArguments;
+use super::meant::Meant;
 use super::run::CommandError;
-use super::select;
 use super::verdict_arguments::site_id;
 use crate::collection::reading::read_sites;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
-use crate::database::store;
 use crate::exit::ExitCode;
 use crate::export::file::{self, Existing};
 use crate::report::Escaped;
@@ -81,14 +80,14 @@ pub fn run(arguments: &SuppressArguments) -> Result<ExitCode, CommandError> {
 
 fn proposal(arguments: &SuppressArguments) -> Result<Option<Proposal>, CommandError> {
     let roots = Roots::from_environment();
-    let ids = if arguments.target.is_empty() {
-        store::list(&roots)?
-    } else {
-        select::databases(&roots, &arguments.target)?
-    };
-    for id in ids {
-        let session = Session::open(&roots, id)?;
-        let report = read_sites(&session)?;
+    let mut meant = Meant::of(&roots, &arguments.target)?;
+    for id in meant.ids.clone() {
+        let read = meant.read(&roots, id, || {
+            let session = Session::open(&roots, id)?;
+            let report = read_sites(&session)?;
+            Ok((session, report))
+        })?;
+        let Some((session, report)) = read else { continue };
         let modules = super::export::present_modules(&session);
         if !report.sites.iter().any(|site| site.id == arguments.site) {
             continue;

@@ -79,7 +79,7 @@ async fn trace(arguments: &TraceArguments, verbose: bool) -> Result<ExitCode, Co
         () = told(attached, diagnostics) => {}
         () = budget_exceeded(&roots, &target) => {}
     }
-    let printed = print::print(&roots, &[target.id], &entries(arguments));
+    let printed = print::print(&roots, target.id, &entries(arguments));
     // A database that was there before the trace belongs to someone else, and goes on.
     if !had_database && let Err(error) = steps::destroy(&roots, target.id) {
         complain(&error);
@@ -123,7 +123,7 @@ async fn around_command(
         Ok(()) => {
             let between = vec![BEFORE.to_owned(), AFTER.to_owned()];
             let span = SpanArguments { since: None, between };
-            print::print_born(roots, &[target.id], &entries(arguments), &span).map(|_| ExitCode::Success)
+            print::print_born(roots, target.id, &entries(arguments), &span).map(|()| ExitCode::Success)
         }
         Err(error) => Err(error),
     };

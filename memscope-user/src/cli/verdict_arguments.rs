@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::arguments::{Format, TargetArguments};
+use super::output::OutputArguments;
 use super::suppressions::SuppressionArguments;
 use crate::age::Age;
 use crate::report::model::SiteId;
@@ -50,6 +51,9 @@ pub struct ReportArguments {
     /// Rendering
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// Where to
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 /// An order of sites.

@@ -143,7 +143,7 @@ fn window(session: &Session, now_ms: u64) -> Result<Range<u64>, CollectionError>
     let end_ms = match collection.state {
         CollectionState::Collecting => now_ms,
         // Nothing is born once collection has ended: that time says nothing of any site.
-        _ => now_ms.min(start_ms + (collection.seconds + 1) * 1000),
+        _ => now_ms.min(status::collected_until_ms(session)?.unwrap_or(start_ms).max(start_ms)),
     };
     Ok(start_ms..end_ms)
 }

@@ -38,25 +38,46 @@ pub fn state(session: &Session) -> Result<CollectionState, DatabaseError> {
 pub fn collection(session: &Session) -> Result<Collection, DatabaseError> {
     let state = state(session)?;
     let runs = runs(session)?;
+    let collected_ms = collected_ms(&runs, open_end_ms(session, state)?);
+    Ok(Collection {
+        state,
+        since_unix_s: runs.first().map(|run| run.from.unix_s),
+        seconds: collected_ms / 1000,
+    })
+}
+
+/// Until when blocks have been collected: now, the stop, or the target's end; milliseconds of CLOCK_MONOTONIC. `None` if they
+/// never were.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn collected_until_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
+    let end_ms = open_end_ms(session, state(session)?)?;
+    let runs = runs(session)?;
+    Ok(runs.last().map(|run| run.to.map_or(end_ms, |to| to.monotonic_ms)))
+}
+
+/// When a run without an end of its own ends.
+fn open_end_ms(session: &Session, state: CollectionState) -> Result<u64, DatabaseError> {
     let kernel = session.state()?;
-    let end_ms = match state {
+    Ok(match state {
         CollectionState::Collecting => monotonic_ns() / 1_000_000,
         CollectionState::Exited => kernel.thread_exit_at_ns / 1_000_000,
         CollectionState::Replaced => kernel.exec_at_ns / 1_000_000,
         CollectionState::Stopped => 0,
-    };
-    let until = runs.last().and_then(|run| run.to).map_or(end_ms, |to| to.monotonic_ms);
-    let seconds = runs
-        .first()
-        .map_or(0, |run| until.saturating_sub(run.from.monotonic_ms) / 1000);
-    Ok(Collection {
-        state,
-        since_unix_s: runs.first().map(|run| run.from.unix_s),
-        seconds,
     })
 }
 
-/// Times between runs: frees in them were not seen.
+/// How long all runs lasted together.
+fn collected_ms(runs: &[Run], open_end_ms: u64) -> u64 {
+    let lasted = |run: &Run| {
+        let end_ms = run.to.map_or(open_end_ms, |to| to.monotonic_ms);
+        end_ms.saturating_sub(run.from.monotonic_ms)
+    };
+    runs.iter().map(lasted).sum()
+}
+
+/// Times between runs: what was allocated or freed in them was not seen.
 ///
 /// # Errors
 /// Its maps cannot be read.
@@ -116,6 +137,7 @@ pub fn end_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
 /// The runs as they really were: see `SessionFile::runs`.
 fn runs(session: &Session) -> Result<Vec<Run>, DatabaseError> {
     let mut runs = session.file.runs.clone();
+    forget_false_starts(&mut runs);
     let stopped_by_us = session.control()?.collecting == 0 && session.state()?.exec_at_ns == 0;
     let stopped_by_budget = stopped_by_budget(session)?;
     match runs.last_mut() {
@@ -125,6 +147,15 @@ fn runs(session: &Session) -> Result<Vec<Run>, DatabaseError> {
         _ => {}
     }
     Ok(runs)
+}
+
+/// Takes out starts that were killed before they began: only the last run can be open.
+fn forget_false_starts(runs: &mut Vec<Run>) {
+    let mut left = runs.len();
+    runs.retain(|run| {
+        left -= 1;
+        left == 0 || run.to.is_some()
+    });
 }
 
 /// When the programs stopped collecting because the budget was exceeded; `None` if they did not.
@@ -188,5 +219,41 @@ pub fn description(session: &Session) -> TargetDescription {
         comm: session.file.comm.clone(),
         exe: session.file.exe.clone(),
         build_id: session.file.build_id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(from_s: u64, to_s: Option<u64>) -> Run {
+        let at = |s: u64| Moment {
+            unix_s: 1_700_000_000 + s,
+            monotonic_ms: s * 1000,
+        };
+        Run {
+            from: at(from_s),
+            to: to_s.map(at),
+        }
+    }
+
+    #[test]
+    fn a_time_without_collection_is_no_time_of_collection() {
+        assert_eq!(collected_ms(&[], 5_000), 0);
+        assert_eq!(collected_ms(&[run(100, None)], 110_000), 10_000);
+        // Ten seconds, an hour's stop, three seconds so far.
+        let stopped_for_an_hour = [run(100, Some(110)), run(3710, None)];
+        assert_eq!(collected_ms(&stopped_for_an_hour, 3_713_000), 13_000);
+        assert_eq!(collected_ms(&[run(100, Some(110)), run(3710, Some(3720))], 0), 20_000);
+    }
+
+    #[test]
+    fn a_start_that_was_killed_before_it_began_is_no_run() {
+        let mut runs = vec![run(10, Some(20)), run(100, None), run(200, None)];
+        forget_false_starts(&mut runs);
+        assert_eq!(runs, [run(10, Some(20)), run(200, None)]);
+        assert_eq!(collected_ms(&runs, 230_000), 40_000);
+        forget_false_starts(&mut runs);
+        assert_eq!(runs.len(), 2);
     }
 }

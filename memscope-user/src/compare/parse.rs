@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use memscope_ebpf::site::StackEnd;
@@ -41,7 +41,9 @@ pub(super) fn report(path: &Path, text: impl Read) -> Result<SavedReport, SavedE
     })
 }
 
-/// The host that `--output-dir` put into a file's name (`memscope-HOST-COMM-PID.json`); else the name without its ending.
+/// The host of a document of an earlier version, which does not name it: what `--output-dir` put into the file's name
+/// (`memscope-HOST-COMM-PID.json`); else the path without its ending, since `web1/app.json` and `web2/app.json` are hardly of
+/// one host.
 fn host_in_name(path: &Path, target: Option<&TargetDescription>) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let stem = name.split_once(".json").map_or(&*name, |(stem, _)| stem);
@@ -49,7 +51,14 @@ fn host_in_name(path: &Path, target: Option<&TargetDescription>) -> String {
         let host = stem.strip_prefix("memscope-")?;
         host.strip_suffix(&format!("-{}-{}", target.comm, target.id.pid))
     });
-    host.unwrap_or(stem).to_owned()
+    if let Some(host) = host {
+        return host.to_owned();
+    }
+    // Without `.` and doubled slashes: one file is one host, however its path is written.
+    let folder: PathBuf = path.parent().map_or_else(PathBuf::new, |folder| {
+        folder.components().filter(|part| *part != Component::CurDir).collect()
+    });
+    folder.join(stem).display().to_string()
 }
 
 #[derive(Deserialize)]

@@ -179,6 +179,60 @@ fn hosts_are_counted_by_site_and_the_worst_is_named() {
 }
 
 #[test]
+fn files_of_one_name_in_two_folders_are_of_two_hosts_and_those_that_name_theirs_of_that() {
+    let text = entries(7, &[(2, "grows", &[100])]);
+    let hosts = |files: &[(&str, &str)]| {
+        let reports: Vec<SavedReport> = files.iter().map(|(name, text)| parsed(name, text)).collect();
+        let merged = merge(&reports);
+        (merged.hosts.into_iter().collect::<Vec<_>>(), merged.databases)
+    };
+    assert_eq!(
+        hosts(&[
+            ("web1/app.json", &text),
+            ("./web2//app.json", &text),
+            ("web2/app.json", &text)
+        ]),
+        (vec!["web1/app".to_owned(), "web2/app".to_owned()], 2)
+    );
+    // What the name says is not of the folder.
+    let named = ["a/memscope-web-1-server-7.json", "b/memscope-web-1-server-7.json"];
+    assert_eq!(hosts(&named.map(|name| (name, &*text))), (vec!["web-1".to_owned()], 1));
+    let told = text.replace(
+        "\"schema\":\"memscope.entries/v1\"",
+        "\"schema\":\"memscope.entries/v1\",\"host\":\"db-1\"",
+    );
+    assert_eq!(
+        hosts(&[("a/app.json", &told), ("b/app.json", &told)]),
+        (vec!["db-1".to_owned()], 1)
+    );
+}
+
+#[test]
+fn a_process_that_several_reports_have_counts_once_as_it_was_last() {
+    let at = |seconds: u64, sizes: &[u64]| {
+        entries(7, &[(2, "grows", sizes)]).replace("\"seconds\":60", &format!("\"seconds\":{seconds}"))
+    };
+    let files = [
+        ("memscope-web-1-server-7.json", at(60, &[100])),
+        ("memscope-web-1-server-7.json.tuesday", at(86_460, &[100, 100])),
+        ("memscope-web-1-server-7.json.monday", at(60, &[100])),
+        ("memscope-web-2-server-7.json", at(60, &[50])),
+    ];
+    let reports: Vec<SavedReport> = files.iter().map(|(name, text)| parsed(name, text)).collect();
+    let merged = merge(&reports);
+    assert_eq!((merged.databases, merged.hosts.len()), (2, 2));
+    assert_eq!((merged.live.bytes, merged.live.blocks), (250, 3));
+    assert_eq!((merged.sites[0].databases, merged.sites[0].worst.live.bytes), (2, 200));
+    assert_eq!(
+        merged.notes,
+        [
+            "web-1: process 7 is there 3 times: it counts once, as memscope-web-1-server-7.json.tuesday has it, after 86460 s of \
+          collection"
+        ]
+    );
+}
+
+#[test]
 fn sites_in_order_with_verdicts_are_read_too_and_leaks_on_most_hosts_come_first() {
     let site = |id: u64, verdict: &str, bytes: u64| {
         format!(
@@ -269,12 +323,13 @@ fn a_report_that_memscope_writes_is_read_back_whole() {
         notes: Vec::new(),
     };
     let mut text = Vec::new();
-    let mut json = JsonReport::new(&mut text);
+    let mut json = JsonReport::new(&mut text, "db-7").unwrap();
     json.database(&report).unwrap();
     json.finish().unwrap();
     let read = parse::report(Path::new("r.json"), text.as_slice()).unwrap();
     let mut now = super::saved::SavedDatabase::of(&report);
     now.sites.retain(|_, site| site.live.blocks > 0);
+    assert_eq!(read.host, "db-7");
     assert_eq!(read.databases, [now]);
 }
 

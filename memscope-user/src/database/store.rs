@@ -89,6 +89,36 @@ pub fn try_lock(paths: &SessionPaths) -> Result<Option<FolderLock>, DatabaseErro
     Ok(lock.filter(|lock| lock.still_at(&paths.run)))
 }
 
+/// How much of a session a reader may expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nothing is there (any more).
+    Gone,
+    /// A command is making it: it is locked, and has no file yet.
+    BeingMade,
+    /// It is there, whole or not.
+    There,
+}
+
+/// How much of a session is there now.
+#[must_use]
+pub fn presence(paths: &SessionPaths) -> Presence {
+    if !paths.exist() {
+        Presence::Gone
+    } else if !paths.file().exists() && is_locked(paths) && !paths.file().exists() {
+        // Looked for twice: its maker may have written it before it let go.
+        Presence::BeingMade
+    } else {
+        Presence::There
+    }
+}
+
+/// Whether another command is at work on a session. What cannot be asked is not locked: whoever reads it will say why.
+#[must_use]
+pub fn is_locked(paths: &SessionPaths) -> bool {
+    matches!(FolderLock::try_acquire(&paths.run), Ok(None))
+}
+
 /// Removes a session in whatever state it is: links first, so that the probes leave the target; then maps; then files.
 /// Killed anywhere, what remains is still found by [`list`] and removed by the next call.
 ///

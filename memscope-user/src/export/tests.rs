@@ -207,6 +207,37 @@ fn metrics_of_one_program_are_added_up_and_no_series_is_there_twice() {
 }
 
 #[test]
+fn what_has_ended_is_told_of_and_adds_to_no_other_series() {
+    use crate::report::model::CollectionState;
+    let mut ended = gateway();
+    ended.target.id.pid.0 = 1235;
+    ended.losses.insert("live_full", 5);
+    let alone = metrics(&[gateway()]);
+    for state in [CollectionState::Exited, CollectionState::Replaced] {
+        ended.collection.state = state;
+        let text = metrics(&[gateway(), ended.clone()]);
+        let of_ended = |line: &&str| line.contains("pid=\"1235\"");
+        let told: Vec<&str> = text.lines().filter(of_ended).collect();
+        assert!(told.len() == 1 && told[0].ends_with(" 0"), "{told:?}");
+        let rest = |text: &str| -> Vec<String> {
+            let counted = |line: &&str| !line.starts_with("memscope_databases{") && !of_ended(line);
+            text.lines().filter(counted).map(str::to_owned).collect()
+        };
+        assert_eq!(rest(&text), rest(&alone));
+        let text = metrics(&[ended.clone()]);
+        assert!(!text.contains("memscope_live_bytes{"), "{text}");
+        assert!(text.contains("memscope_databases{readable=\"true\"} 1\n"), "{text}");
+    }
+    // Stopped by a person: its memory is in use all the same.
+    ended.collection.state = CollectionState::Stopped;
+    let text = metrics(&[gateway(), ended]);
+    assert!(
+        text.contains("memscope_live_bytes{comm=\"gateway\",exe=\"/opt/gateway\"} 92968\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_leak_has_a_series_of_its_own_with_its_growth() {
     let amount = |blocks: u64| crate::report::sites::Amount {
         blocks,

@@ -1,6 +1,6 @@
 //! `memscope.entries/v1`: one JSON document for all databases printed (described in [`super::schemas`]).
 //!
-//! `{"schema":…,"databases":[{"target","collection","age_s","entries":[…],"sites":{…},"printed","total","losses","notes"}]}`
+//! `{"schema":…,"host":…,"databases":[{"target","collection","age_s","entries":[…],"sites":{…},"printed","total","losses","notes"}]}`
 //!
 //! Addresses, cookies and site ids are strings in hex (64 bits do not survive every JSON reader's numbers); sizes, counts,
 //! offsets and ages are integers. `since` is in seconds since the Unix epoch. Every `site` an entry names is a key of
@@ -29,13 +29,18 @@ pub struct JsonReport<'a> {
 }
 
 impl<'a> JsonReport<'a> {
-    /// A document on `out`.
-    pub fn new(out: &'a mut dyn io::Write) -> Self {
+    /// A document on `out`, of the machine that is called `host`.
+    ///
+    /// # Errors
+    /// The name cannot be written as JSON.
+    pub fn new(out: &'a mut dyn io::Write, host: &str) -> io::Result<Self> {
         let mut sink = Sink::new(out);
         sink.text("{\"schema\":\"");
         sink.text(NAME);
-        sink.text("\",\"databases\":[");
-        Self { sink, databases: 0 }
+        sink.text("\",\"host\":");
+        sink.json(&host)?;
+        sink.text(",\"databases\":[");
+        Ok(Self { sink, databases: 0 })
     }
 
     /// Adds one database.

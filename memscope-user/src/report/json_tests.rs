@@ -10,7 +10,7 @@ use super::schemas::check;
 
 fn json(reports: &[DatabaseReport]) -> String {
     let mut out = Vec::new();
-    let mut json = JsonReport::new(&mut out);
+    let mut json = JsonReport::new(&mut out, "web-1").unwrap();
     for report in reports {
         json.database(report).unwrap();
     }
@@ -20,7 +20,7 @@ fn json(reports: &[DatabaseReport]) -> String {
 
 fn ndjson(reports: &[DatabaseReport]) -> String {
     let mut out = Vec::new();
-    let mut lines = NdjsonReport::new(&mut out);
+    let mut lines = NdjsonReport::new(&mut out, "web-1");
     for report in reports {
         lines.database(report).unwrap();
     }
@@ -30,7 +30,7 @@ fn ndjson(reports: &[DatabaseReport]) -> String {
 #[test]
 fn the_contracts_keys_in_its_order() {
     let expected = concat!(
-        r#"{"schema":"memscope.entries/v1","databases":["#,
+        r#"{"schema":"memscope.entries/v1","host":"web-1","databases":["#,
         r#"{"target":{"pid":1234,"start_time":8123456,"comm":"gateway","exe":"/opt/gateway","build_id":"abcd"},"#,
         r#""collection":{"state":"collecting","since":1700000000,"seconds":7200,"gaps":[]},"age_s":3600,"#,
         r#""entries":[{"entry":79258,"address":"0x1d496a80","size":44,"age_s":5327,"tid":4711,"#,
@@ -63,7 +63,10 @@ fn a_stack_that_was_followed_by_frame_pointer_is_not_complete() {
 
 #[test]
 fn no_database_and_no_entries_are_documents_too() {
-    assert_eq!(json(&[]), "{\"schema\":\"memscope.entries/v1\",\"databases\":[]}\n");
+    assert_eq!(
+        json(&[]),
+        "{\"schema\":\"memscope.entries/v1\",\"host\":\"web-1\",\"databases\":[]}\n"
+    );
     let text = json(&[empty(1, "init")]);
     assert!(
         text.contains(r#""entries":[],"sites":{},"printed":0,"total":0,"losses":{},"notes":[]"#),
@@ -145,7 +148,7 @@ fn every_site_named_is_there_and_names_survive_unharmed() {
 #[test]
 fn ndjson_golden() {
     let expected = concat!(
-        r#"{"schema":"memscope.entries/v1","kind":"database","#,
+        r#"{"schema":"memscope.entries/v1","kind":"database","host":"web-1","#,
         r#""target":{"pid":1234,"start_time":8123456,"comm":"gateway","exe":"/opt/gateway","build_id":"abcd"},"#,
         r#""collection":{"state":"collecting","since":1700000000,"seconds":7200,"gaps":[]},"age_s":3600}"#,
         "\n",

@@ -153,6 +153,12 @@ impl CollectionState {
             Self::Replaced => "replaced",
         }
     }
+
+    /// The process it was of, or its image, is no more: what the database holds is no memory of anything that runs.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        matches!(self, Self::Exited | Self::Replaced)
+    }
 }
 
 /// Collection of one database.
@@ -162,7 +168,7 @@ pub struct Collection {
     pub state: CollectionState,
     /// When it was first started: seconds since the Unix epoch; `None` if never.
     pub since_unix_s: Option<u64>,
-    /// For how many seconds blocks have been collected: from the first start to now, to the stop or to the exit.
+    /// For how many seconds blocks have been collected, the times in which collection was stopped not among them.
     pub seconds: u64,
 }
 
@@ -194,7 +200,7 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// A time in which collection was stopped: frees in it were not seen.
+/// A time in which collection was stopped: what was allocated or freed in it was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// How long it lasted, milliseconds.
@@ -237,4 +243,14 @@ pub struct DatabaseReport {
     /// Further lines for the reader, without `note: ` before them. What losses, gaps and the collection's state have to
     /// say is not in here: [`super::notes::lines`] derives it.
     pub notes: Vec<String>,
+}
+
+impl DatabaseReport {
+    /// For how many seconds collection has run since it last began. Of what is older, only what was born before a gap is
+    /// known: of a block of this age it can be said that there is none, of an older one not.
+    #[must_use]
+    pub fn unbroken_s(&self) -> u64 {
+        let since_gaps = self.gaps.iter().map(|gap| gap.ended_ms_ago / 1000);
+        since_gaps.fold(self.collection.seconds, u64::min)
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! | `kind` | members | when |
 //! |---|---|---|
-//! | `database` | `schema` (first), `kind`, `target`, `collection`, `age_s` | first line of each database |
+//! | `database` | `schema` (first), `kind`, `host`, `target`, `collection`, `age_s` | first line of each database |
 //! | `site` | `kind`, `pid`, `site`, `cookie`, `complete`, `end`, `by_frame_pointer`, `frames` | once, before the first entry that names it |
 //! | `entry` | `kind`, `pid`, `entry`, `address`, `size`, `age_s`, `tid`, `site`, `block_kind`, `before_gap` (if so) | each |
 //! | `summary` | `kind`, `pid`, `printed`, `total`, `losses`, `notes`, `suppressions` and `estimate` (if any) | last line of each database: without it the output was cut |
@@ -24,12 +24,16 @@ use super::sink::Sink;
 /// Writes databases one after the other, each complete in itself.
 pub struct NdjsonReport<'a> {
     sink: Sink<'a>,
+    host: &'a str,
 }
 
 impl<'a> NdjsonReport<'a> {
-    /// Lines on `out`.
-    pub fn new(out: &'a mut dyn io::Write) -> Self {
-        Self { sink: Sink::new(out) }
+    /// Lines on `out`, of the machine that is called `host`.
+    pub fn new(out: &'a mut dyn io::Write, host: &'a str) -> Self {
+        Self {
+            sink: Sink::new(out),
+            host,
+        }
     }
 
     /// Writes one database's lines and flushes them.
@@ -40,7 +44,9 @@ impl<'a> NdjsonReport<'a> {
         let sink = &mut self.sink;
         sink.text("{\"schema\":\"");
         sink.text(NAME);
-        sink.text("\",\"kind\":\"database\",\"target\":");
+        sink.text("\",\"kind\":\"database\",\"host\":");
+        sink.json(&self.host)?;
+        sink.text(",\"target\":");
         sink.json(&TargetPart::from(&report.target))?;
         sink.text(",\"collection\":");
         sink.json(&CollectionPart::of(report))?;

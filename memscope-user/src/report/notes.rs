@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use memscope_ebpf::counter::Counter;
 
-use super::model::{CollectionState, DatabaseReport};
+use super::model::{CollectionState, DatabaseReport, Gap};
 use super::sites::SitesReport;
 use crate::suppress::apply::Applied;
 
@@ -16,14 +16,14 @@ pub fn lines(report: &DatabaseReport) -> Vec<String> {
     lines.extend(state_line(report.collection.state).map(str::to_owned));
     for gap in &report.gaps {
         let doubtful = report.entries.iter().filter(|entry| gap.doubts(entry)).count();
-        if doubtful > 0 {
-            let (lasted, ended) = (gap.lasted_ms.div_ceil(1000), gap.ended_ms_ago / 1000);
-            lines.push(format!(
-                "{doubtful} entries at least {} seconds old were born before collection was stopped for {lasted} s \
-                 ({ended} s ago it started again): frees in that time were not seen",
-                gap.ended_ms_ago.saturating_add(gap.lasted_ms) / 1000,
-            ));
-        }
+        let before = match doubtful {
+            0 => String::new(),
+            _ => format!(
+                "; {doubtful} entries at least {} seconds old were born before that",
+                gap.ended_ms_ago.saturating_add(gap.lasted_ms) / 1000
+            ),
+        };
+        lines.push(format!("{}{before}", of_gap(gap)));
     }
     lines.extend(of_losses(&report.losses));
     lines.extend(of_suppressions(&report.suppressed));
@@ -57,19 +57,22 @@ fn of_suppressions(suppressed: &Applied) -> Vec<String> {
 pub fn of_sites(report: &SitesReport) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(state_line(report.collection.state).map(str::to_owned));
-    lines.extend(report.gaps.iter().map(|gap| {
-        format!(
-            "collection was stopped for {} s until {} s ago: frees in that time were not seen, and only what was born \
-             since is judged",
-            gap.lasted_ms.div_ceil(1000),
-            gap.ended_ms_ago / 1000
-        )
-    }));
+    let judged = |gap| format!("{}, and only what was born since is judged", of_gap(gap));
+    lines.extend(report.gaps.iter().map(judged));
     lines.extend(of_losses(&report.losses));
     let missed = report.events.get(Counter::MissedFree.key());
     lines.extend(missed.map(|count| format!("{count} {}", Counter::MissedFree.text())));
     lines.extend(report.notes.iter().cloned());
     lines
+}
+
+/// What a gap hides, whatever is alive: what was born in it is in no report.
+fn of_gap(gap: &Gap) -> String {
+    format!(
+        "collection was stopped for {} s until {} s ago: allocations and frees in that time were not seen",
+        gap.lasted_ms.div_ceil(1000),
+        gap.ended_ms_ago / 1000
+    )
 }
 
 /// Losses, one line each, in the order of their counters.

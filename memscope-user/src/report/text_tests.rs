@@ -6,7 +6,7 @@ use std::io;
 use memscope_ebpf::counter::{Counter, Weight};
 use memscope_ebpf::site::StackEnd;
 
-use super::model::{CollectionState, DatabaseReport, Stack};
+use super::model::{CollectionState, DatabaseReport, Gap, Stack};
 use super::samples::{AT, SITE, design_sample, empty, entry, everything, frame, sampled_and_suppressed, stack, with};
 use super::text::TextReport;
 use crate::age::Age;
@@ -103,8 +103,8 @@ entry:6 address:0x30 size:0x1000 cookie:0x00000010 age:3600
 0x0000555500001234: main + 0x44  (src/main.cpp)
 MemScope printed 4 of 9 entries
 note: the target has exited: these are the blocks it held then
-note: 2 entries at least 7520 seconds old were born before collection was stopped for 21 s \
-(7500 s ago it started again): frees in that time were not seen
+note: collection was stopped for 21 s until 7500 s ago: allocations and frees in that time were not seen; \
+2 entries at least 7520 seconds old were born before that
 note: 3 frees that were not seen (address reused)
 note: 12 blocks not recorded: the live map is full
 note: 2 of 3 stacks are incomplete\\nreally
@@ -185,6 +185,36 @@ fn every_loss_has_its_note_and_a_clean_report_has_none() {
         ..design_sample()
     };
     assert!(render(&[foreign]).ends_with("note: 7 reason_of_another_version\n"));
+}
+
+#[test]
+fn every_gap_has_its_note_whatever_is_alive() {
+    let gap = |ended_ms_ago| Gap {
+        lasted_ms: 3_600_000,
+        ended_ms_ago,
+    };
+    let mut report = empty(1, "init");
+    report.gaps = vec![gap(7_200_000), gap(3_500)];
+    assert!(
+        render(&[report]).ends_with(
+            "MemScope printed 0 entries\n\
+             note: collection was stopped for 3600 s until 7200 s ago: allocations and frees in that time were not seen\n\
+             note: collection was stopped for 3600 s until 3 s ago: allocations and frees in that time were not seen\n"
+        )
+    );
+}
+
+#[test]
+fn a_gap_begins_the_time_anew_of_which_it_is_known_what_was_allocated() {
+    let mut report = empty(1, "init");
+    assert_eq!(report.unbroken_s(), report.collection.seconds);
+    for (ended_ms_ago, unbroken_s) in [(3_500, 3), (9_000_000_000, report.collection.seconds)] {
+        report.gaps = vec![Gap {
+            lasted_ms: 1,
+            ended_ms_ago,
+        }];
+        assert_eq!(report.unbroken_s(), unbroken_s);
+    }
 }
 
 #[test]

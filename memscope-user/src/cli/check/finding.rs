@@ -6,7 +6,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::report::Escaped;
-use crate::report::model::SiteId;
+use crate::report::model::{CollectionState, SiteId};
 use crate::report::own_code::own_path;
 use crate::report::quantity::{Bytes, Count};
 use crate::report::summary::{Row, Selection, Summary};
@@ -49,14 +49,43 @@ pub(super) enum Outcome {
     Clean,
 }
 
+/// What was meant and not looked at.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Seen<'a> {
+    /// Databases that could not be read.
+    pub(super) unreadable: usize,
+    /// Processes without one.
+    pub(super) untraced: &'a [u32],
+}
+
+impl Seen<'_> {
+    fn is_all(self) -> bool {
+        self.unreadable == 0 && self.untraced.is_empty()
+    }
+}
+
+/// Whose databases decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Those that were named, ended or not.
+    Named,
+    /// Those of the processes that run: nobody asked for one that has ended.
+    Host,
+}
+
 impl Outcome {
-    /// Of several databases.
-    pub(super) fn of(findings: &[Finding]) -> Self {
-        let any = |outcome| findings.iter().any(|finding| finding.outcome == outcome);
-        match (any(Self::Finding), any(Self::CannotJudge)) {
-            (true, _) => Self::Finding,
-            (false, true) => Self::CannotJudge,
-            (false, false) => Self::Clean,
+    /// Of several databases. What has ended is told of and decides nothing, unless it was named: the program may be fixed
+    /// and started anew. Where nothing that runs was looked at, nothing is clean either.
+    pub(super) fn of(findings: &[Finding], asked: Asked, seen: Seen<'_>) -> Self {
+        let decides = |finding: &&Finding| asked == Asked::Named || !finding.state.has_ended();
+        let any = |outcome| {
+            let mut deciding = findings.iter().filter(decides);
+            deciding.any(|finding| finding.outcome == outcome)
+        };
+        match (any(Self::Finding), any(Self::CannotJudge), any(Self::Clean)) {
+            (true, _, _) => Self::Finding,
+            (false, false, true) if seen.is_all() => Self::Clean,
+            _ => Self::CannotJudge,
         }
     }
 }
@@ -68,6 +97,8 @@ pub(super) struct Finding {
     start_time: u64,
     comm: String,
     exe: String,
+    #[serde(serialize_with = "state_text")]
+    state: CollectionState,
     outcome: Outcome,
     suspects: Vec<Suspect>,
     against_clean: Vec<String>,
@@ -75,6 +106,10 @@ pub(super) struct Finding {
     let_pass: usize,
     /// Suspects that suppressions leave out.
     let_be: usize,
+}
+
+fn state_text<S: serde::Serializer>(state: &CollectionState, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(state.text())
 }
 
 #[derive(Debug, Serialize)]
@@ -128,6 +163,7 @@ impl Finding {
             start_time: target.id.start_time.0,
             comm: target.comm.clone(),
             exe: target.exe.clone(),
+            state: summary.report.collection.state,
             outcome: match (suspects.is_empty(), against_clean.is_empty()) {
                 (false, _) => Outcome::Finding,
                 (true, false) => Outcome::CannotJudge,
@@ -140,12 +176,34 @@ impl Finding {
         }
     }
 
+    /// Nothing that runs: a check of the host is not decided by it.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.state.has_ended()
+    }
+
+    /// Nothing for `--quiet` to tell: clean, or ended and no suspect in it, which nobody asked for and nothing can be done about.
+    pub(super) fn is_silent(&self, asked: Asked) -> bool {
+        match self.outcome {
+            Outcome::Finding => false,
+            Outcome::CannotJudge => asked == Asked::Host && self.has_ended(),
+            Outcome::Clean => true,
+        }
+    }
+
     /// One line a suspect; else one for each reason why there may be some; else, unless `quiet`, one that there are none.
     ///
     /// # Errors
     /// The writer's.
-    pub(super) fn write_text(&self, quiet: bool, out: &mut dyn io::Write) -> io::Result<()> {
-        let who = format!("process {} {}", self.pid, Escaped(&self.comm));
+    pub(super) fn write_text(&self, asked: Asked, quiet: bool, out: &mut dyn io::Write) -> io::Result<()> {
+        if quiet && self.is_silent(asked) {
+            return Ok(());
+        }
+        let ended = match self.state {
+            CollectionState::Exited => " (ended)",
+            CollectionState::Replaced => " (replaced by exec)",
+            CollectionState::Collecting | CollectionState::Stopped => "",
+        };
+        let who = format!("process {} {}{ended}", self.pid, Escaped(&self.comm));
         for suspect in &self.suspects {
             let (about, error) = match suspect.bytes_error {
                 Some(error) => ("about ", format!(" ± {}", Bytes(error))),
@@ -169,7 +227,6 @@ impl Finding {
                 .against_clean
                 .iter()
                 .try_for_each(|line| writeln!(out, "{who}: INCONCLUSIVE: {}", Escaped(line))),
-            Outcome::Clean if quiet => Ok(()),
             Outcome::Clean => writeln!(out, "{who}: no suspected leaks{}", self.beside()),
         }
     }
@@ -192,14 +249,14 @@ impl Finding {
     ///
     /// # Errors
     /// The writer's.
-    pub(super) fn write_line(&self, quiet: bool, out: &mut dyn io::Write) -> io::Result<()> {
+    pub(super) fn write_line(&self, asked: Asked, quiet: bool, out: &mut dyn io::Write) -> io::Result<()> {
         #[derive(Serialize)]
         struct Line<'a> {
             schema: &'static str,
             #[serde(flatten)]
             finding: &'a Finding,
         }
-        if quiet && self.outcome == Outcome::Clean {
+        if quiet && self.is_silent(asked) {
             return Ok(());
         }
         let line = Line {
@@ -218,6 +275,7 @@ impl Finding {
 pub(super) fn write_document(
     host: &str,
     outcome: Outcome,
+    seen: Seen<'_>,
     databases: &[Finding],
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
@@ -226,12 +284,15 @@ pub(super) fn write_document(
         schema: &'static str,
         host: &'a str,
         outcome: Outcome,
+        #[serde(flatten)]
+        seen: Seen<'a>,
         databases: &'a [Finding],
     }
     let document = Document {
         schema: NAME,
         host,
         outcome,
+        seen,
         databases,
     };
     serde_json::to_writer(&mut *out, &document)?;
@@ -276,7 +337,7 @@ mod tests {
 
     fn text(finding: &Finding, quiet: bool) -> String {
         let mut out = Vec::new();
-        finding.write_text(quiet, &mut out).unwrap();
+        finding.write_text(Asked::Host, quiet, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -329,9 +390,66 @@ mod tests {
             assert_eq!(finding.outcome, Outcome::CannotJudge);
             assert!(text(&finding, true).contains(": INCONCLUSIVE: "));
         }
-        assert_eq!(Outcome::of(&[of(&clean, NONE), of(&lossy, NONE)]), Outcome::CannotJudge);
-        assert_eq!(Outcome::of(&[of(&lossy, NONE), of(&leaking(), NONE)]), Outcome::Finding);
-        assert_eq!(Outcome::of(&[of(&clean, NONE)]), Outcome::Clean);
+        let outcome = |reports: &[&SitesReport]| comes_to(reports, Asked::Host, Seen::default());
+        assert_eq!(outcome(&[&clean, &lossy]), Outcome::CannotJudge);
+        assert_eq!(outcome(&[&lossy, &leaking()]), Outcome::Finding);
+        assert_eq!(outcome(&[&clean]), Outcome::Clean);
+    }
+
+    fn comes_to(reports: &[&SitesReport], asked: Asked, seen: Seen<'_>) -> Outcome {
+        let findings: Vec<Finding> = reports.iter().map(|report| of(report, NONE)).collect();
+        Outcome::of(&findings, asked, seen)
+    }
+
+    #[test]
+    fn what_has_ended_is_told_of_and_decides_only_where_it_was_named() {
+        let mut clean = leaking();
+        clean.sites.clear();
+        for (state, how) in [
+            (CollectionState::Exited, "ended"),
+            (CollectionState::Replaced, "replaced by exec"),
+        ] {
+            let mut leaked = leaking();
+            leaked.collection.state = state;
+            let outcome = |reports: &[&SitesReport], asked| comes_to(reports, asked, Seen::default());
+            assert_eq!(outcome(&[&leaked, &clean], Asked::Host), Outcome::Clean);
+            assert_eq!(outcome(&[&leaked, &clean], Asked::Named), Outcome::Finding);
+            assert_eq!(outcome(&[&leaked, &leaking()], Asked::Host), Outcome::Finding);
+            // Nothing that runs was looked at.
+            assert_eq!(outcome(&[&leaked], Asked::Host), Outcome::CannotJudge);
+            let told = text(&of(&leaked, NONE), true);
+            assert!(
+                told.starts_with(&format!("process 1234 gateway ({how}): LEAKING site ")),
+                "{told}"
+            );
+            // That it no longer collects is no news.
+            let mut gone = clean.clone();
+            gone.collection.state = state;
+            assert_eq!(text(&of(&gone, NONE), true), "");
+            assert!(text(&of(&gone, NONE), false).contains("INCONCLUSIVE: collection does not run"));
+            let mut named = Vec::new();
+            of(&gone, NONE).write_text(Asked::Named, true, &mut named).unwrap();
+            assert!(!named.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_meant_and_not_looked_at_is_never_clean() {
+        let mut clean = leaking();
+        clean.sites.clear();
+        for seen in [
+            Seen {
+                unreadable: 1,
+                ..Seen::default()
+            },
+            Seen {
+                untraced: &[4712],
+                ..Seen::default()
+            },
+        ] {
+            assert_eq!(comes_to(&[&clean], Asked::Named, seen), Outcome::CannotJudge);
+            assert_eq!(comes_to(&[&clean, &leaking()], Asked::Host, seen), Outcome::Finding);
+        }
     }
 
     #[test]
@@ -372,16 +490,21 @@ mod tests {
         clean.sites.clear();
         for findings in [vec![], vec![of(&leaking(), NONE), of(&clean, NONE)]] {
             let mut out = Vec::new();
-            write_document("web-1", Outcome::of(&findings), &findings, &mut out).unwrap();
+            let seen = Seen {
+                unreadable: 1,
+                untraced: &[4712],
+            };
+            let outcome = Outcome::of(&findings, Asked::Host, seen);
+            write_document("web-1", outcome, seen, &findings, &mut out).unwrap();
             check::document(&serde_json::from_slice(&out).unwrap());
             let mut out = Vec::new();
             for finding in &findings {
-                finding.write_line(false, &mut out).unwrap();
+                finding.write_line(Asked::Host, false, &mut out).unwrap();
             }
             check::lines(NAME, &String::from_utf8(out).unwrap());
         }
         let mut out = Vec::new();
-        of(&clean, NONE).write_line(true, &mut out).unwrap();
+        of(&clean, NONE).write_line(Asked::Host, true, &mut out).unwrap();
         assert!(out.is_empty());
     }
 }

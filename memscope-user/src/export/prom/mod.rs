@@ -2,7 +2,8 @@
 //!
 //! Series are told apart by command name and executable, never by process id, which would make a new series at every
 //! restart: several processes of one program are added up (ages: the greatest). Only `memscope_target_info` names them.
-//! No timestamps (the collector refuses them), no `# EOF` (that is OpenMetrics).
+//! What has ended is in that one alone: its database is kept for a day, and would hold an alert for the program that was
+//! fixed and started anew. No timestamps (the collector refuses them), no `# EOF` (that is OpenMetrics).
 
 mod sites;
 mod text;
@@ -33,7 +34,8 @@ pub struct Host<'a> {
 /// The writer's.
 pub fn write(host: Host<'_>, out: &mut dyn io::Write) -> io::Result<()> {
     let mut programs = Programs::new();
-    for database in host.databases {
+    let of_living = |database: &&Summary| !database.report.collection.state.has_ended();
+    for database in host.databases.iter().filter(of_living) {
         let target = &database.report.target;
         programs.entry((&target.comm, &target.exe)).or_default().push(database);
     }
@@ -80,7 +82,7 @@ fn about_targets(host: Host<'_>, text: &mut Metrics) {
     text.family(
         "memscope_target_info",
         "gauge",
-        "A traced process: 1 while blocks are collected, 0 once it has exited, replaced its image or collection was stopped.",
+        "A traced process: 1 while blocks are collected, 0 once it has exited, replaced its image or collection was stopped; what has exited or replaced its image is in no other metric.",
     );
     for report in reports {
         let target = &report.target;
