@@ -112,7 +112,7 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
         let followed = family::remove(roots, id)?;
         if followed && !roots.session(id).exist() {
             // A command was killed between the two.
-            say("Its children are no longer followed; it has no Memory Scope database")?;
+            say("Its children are no longer followed; it has no Memory Scope database");
             continue;
         }
         // A database that was never started, or is unfinished, has no collection to stop.
