@@ -1,5 +1,6 @@
 //! What collection costs, is said to cost, and may cost: the cost meter, the budget, sampling.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use memscope_tests::deadline::until;
@@ -116,6 +117,63 @@ fn a_target_that_exceeds_its_budget_is_stopped_within_a_second_and_its_probes_ar
     memscope.ok(&["start", &pid.to_string()]);
     target.act("take 50 20011");
     assert_eq!(session.print().of_size(20_011).len(), 50);
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+/// The program whose calls are of one kind at a time, perhaps on another allocator.
+fn paced(preload: Option<&str>) -> Target {
+    let mut command = Command::new(Program::new("paced.cpp").build());
+    if let Some(library) = preload {
+        command.env("LD_PRELOAD", library);
+    }
+    Target::start_command(command)
+}
+
+/// Demands that a target has been stopped by its budget, or is within ten seconds, and that reports say so.
+fn assert_stopped_by_budget(memscope: &Memscope, pid: u32) {
+    until(Duration::from_secs(10), "the budget to stop collection", || {
+        let output = memscope.ok(&["list", "--format", "json"]);
+        let listed: Value = serde_json::from_str(&output.stdout).expect("a list is JSON");
+        (listed["databases"][0]["state"] == "stopped").then_some(())
+    });
+    let printed = memscope.ok(&["print", &pid.to_string(), "--age", "0", "--limit", "1"]);
+    assert!(printed.stdout.contains("more than its budget of"), "{printed}");
+}
+
+/// jemalloc's operator new may throw, so each of its returns is single-stepped, which costs several times the rest.
+#[test]
+fn calls_whose_returns_are_single_stepped_spend_the_budget_as_dear_as_they_are() {
+    let memscope = Memscope::new();
+    let mut target = paced(Some("libjemalloc.so.2"));
+    let session = Session::attach_with(&memscope, target.pid(), &["--max-cpu", "5"]);
+    target.act("new 20000");
+    assert_stopped_by_budget(&memscope, target.pid());
+    target.act("rest");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn frees_alone_spend_the_budget() {
+    let memscope = Memscope::new();
+    let mut target = paced(None);
+    target.act("keep 1000000");
+    let session = Session::attach_with(&memscope, target.pid(), &["--max-cpu", "1"]);
+    target.act("drop");
+    assert_stopped_by_budget(&memscope, target.pid());
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn calls_nested_in_others_spend_the_budget() {
+    let memscope = Memscope::new();
+    let mut target = paced(None);
+    let more = ["--max-cpu", "1", "--alloc", "carve(size=0) -> ret"];
+    let session = Session::attach_with(&memscope, target.pid(), &more);
+    target.act("nest 500000");
+    assert_stopped_by_budget(&memscope, target.pid());
     session.detach();
     assert_eq!(target.quit().code, Some(0));
 }
