@@ -11,23 +11,26 @@ use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::unwind::bounded::element_mut;
 
+use crate::maps::Session;
 use crate::registers::Registers;
-use crate::{count, exit, leave, maps, sampler};
+use crate::{budget, count, exit, leave, maps, sampler};
 
 /// Probe program of every allocating and reallocating function, at its entry.
 #[uprobe]
 pub fn call_enter(ctx: ProbeContext) -> u32 {
-    if maps::collecting_state().is_some() {
-        open_call(&ctx);
+    if let Some(session) = maps::collecting() {
+        open_call(&ctx, session);
     }
     0
 }
 
 #[inline(always)]
-fn open_call(ctx: &ProbeContext) -> Option<()> {
+fn open_call(ctx: &ProbeContext, session: Session) -> Option<()> {
     // SAFETY: the helpers take the program's own context, or nothing.
     let (cookie, thread) = unsafe { (bpf_get_attach_cookie(ctx.as_ptr()), bpf_get_current_pid_tgid() as u32) };
     let spec = CallSpec::from_cookie(cookie)?;
+    // An exit is spent when it is hit: one `ret` may serve other functions, too.
+    budget::spend(session, if spec.by_exits { 1 } else { 2 }, spec.stepped);
     let registers = Registers::of(ctx);
     let stack_pointer = registers.stack_pointer();
     let inflight = in_flight(thread)?;
@@ -42,7 +45,7 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
         }
         let size = handed.unwrap_or_else(|| requested_size(spec, registers));
         let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
-        let left_out = !resizes && sampler::leaves_out(size, maps::sample_bytes());
+        let left_out = !resizes && sampler::leaves_out(size, session.sample_bytes());
         let call = push(
             inflight,
             stack_pointer,

@@ -16,7 +16,7 @@ use memscope_ebpf::state::State;
 use crate::enter::call_at;
 use crate::registers::Registers;
 use crate::stack::Stack;
-use crate::{atomic, budget, count, exit, maps, sites};
+use crate::{atomic, count, exit, maps, sites};
 
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
@@ -25,8 +25,8 @@ const MAP_FAILED: u64 = u64::MAX;
 /// Probe program of every allocating and reallocating function, at its return.
 #[uretprobe]
 pub fn call_return(ctx: RetProbeContext) -> u32 {
-    if let Some(state) = maps::collecting_state() {
-        close_call(&ctx, state);
+    if let Some(session) = maps::collecting() {
+        close_call(&ctx, session.state);
     }
     0
 }
@@ -74,7 +74,6 @@ pub unsafe fn finish(
     };
     // SAFETY: as above.
     unsafe { close(inflight, call) };
-    budget::spend(state);
 
     let address = match result_address(spec, registers, pointer) {
         Ok(address) => address,

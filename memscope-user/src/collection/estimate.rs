@@ -37,16 +37,13 @@ impl Odds {
     /// # Errors
     /// Its maps cannot be read.
     pub(super) fn of(session: &Session) -> Result<Option<Self>, DatabaseError> {
-        let sample_bytes = session.control()?.sample_bytes;
-        if sample_bytes == 0 {
+        let Some(distance) = session.sampling()? else {
             return Ok(None);
-        }
-        let from_the_start = session.file.limits.sample_bytes.is_some();
-        // Blocks from before the budget brought sampling on were recorded for sure.
-        let exact_until_ms = match from_the_start {
-            true => 0,
-            false => session.state()?.over_budget_at_ns / 1_000_000,
         };
+        let sample_bytes = distance.bytes;
+        let from_the_start = distance.since_ns.is_none();
+        // Blocks from before the budget brought sampling on were recorded for sure.
+        let exact_until_ms = distance.since_ns.unwrap_or(0) / 1_000_000;
         Ok(Some(Self {
             sampling: Sampling {
                 sample_bytes,

@@ -8,7 +8,7 @@ use memscope_ebpf::limits::map;
 use memscope_ebpf::live::{EntryNumber, LiveBlock};
 use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
-use memscope_ebpf::state::{Control, State};
+use memscope_ebpf::state::{Control, State, sample_bytes, samples_by_budget};
 use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
 use memscope_ebpf::unwind::row::{Page, Row};
 
@@ -114,19 +114,34 @@ impl Session {
             .map_err(DatabaseError::map("write", map::CONTROL))
     }
 
-    /// Forgets that a budget stopped collection. Only while no probe of the session is attached: the element is the
-    /// programs' own.
+    /// How blocks are sampled; `None` when every one is recorded.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn sampling(&self) -> Result<Option<SampleDistance>, DatabaseError> {
+        let (control, at_ns) = (self.control()?, self.state()?.over_budget_at_ns);
+        let bytes = sample_bytes(control.sample_bytes, control.over_budget, at_ns);
+        let by_budget = samples_by_budget(control.sample_bytes, control.over_budget, at_ns);
+        Ok((bytes != 0).then_some(SampleDistance {
+            bytes,
+            since_ns: by_budget.then_some(at_ns),
+        }))
+    }
+
+    /// Forgets that a budget stopped collection; sampling that it brought on stays. Only while no probe of the session is
+    /// attached: the element is the programs' own.
     ///
     /// # Errors
     /// The map cannot be written.
     pub fn forget_budget(&self) -> Result<(), DatabaseError> {
         let state = self.state()?;
-        if state.over_budget_at_ns == 0 || self.control()?.sample_bytes != 0 {
+        let sampling = self.sampling()?;
+        if state.over_budget_at_ns == 0 || sampling.is_some_and(|sampling| sampling.since_ns.is_some()) {
             return Ok(());
         }
         let state = State {
             over_budget_at_ns: 0,
-            window_calls: 0,
+            window_spent_ns: 0,
             ..state
         };
         self.state
@@ -274,6 +289,15 @@ impl Session {
             .clear()
             .map_err(DatabaseError::map("clear", map::INFLIGHT))
     }
+}
+
+/// How blocks are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleDistance {
+    /// Mean distance of two samples, bytes allocated.
+    pub bytes: u64,
+    /// CLOCK_MONOTONIC nanoseconds of the moment at which the budget brought it on; `None`: it was asked for.
+    pub since_ns: Option<u64>,
 }
 
 /// Live blocks and their bytes.
