@@ -3,7 +3,8 @@
 //! The design's CALLS array would cost one map lookup an event; a cookie is already in the program's hands, so the row
 //! itself travels in it. Layout (bit 0 first): kind 4, size argument 4, count argument 4, pointer argument 4, result 4,
 //! zero-size rule 1, failure rule 1, seen by its exits 1, rounds its size 1, flags argument 4, single-stepped 1, 3 unused, call
-//! index 16, reserved 14, an exception flies 1, left out by sampling 1 (the last two are set in the open call, never in a probe).
+//! index 16, reserved 13, sampled 1, an exception flies 1, left out by sampling 1 (the last three are set in the open call,
+//! never in a probe).
 
 /// Index of a probed function in the session's list of calls; also the first frame of every stack it is found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +113,8 @@ pub struct CallSpec {
 pub const UNSAMPLED: u64 = 1 << 63;
 /// Bit of an open call's cookie: an exception was raised inside it. It may have been left by now, or have caught it.
 pub const IN_FLIGHT_EXCEPTION: u64 = 1 << 62;
+/// Bit of an open call's cookie: blocks are sampled, and its block is in the sample.
+pub const SAMPLED: u64 = 1 << 61;
 /// Bit of a cookie: [`CallSpec::by_exits`].
 pub const BY_EXITS: u64 = 1 << 22;
 /// Bit of a cookie: [`CallSpec::rounds`].

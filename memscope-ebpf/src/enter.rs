@@ -5,7 +5,7 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -44,13 +44,11 @@ fn open_call(ctx: &ProbeContext, session: Session) -> Option<()> {
             return None;
         }
         let size = handed.unwrap_or_else(|| requested_size(spec, registers));
-        let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
-        let left_out = !resizes && sampler::leaves_out(size, session.sample_bytes());
-        let call = push(
-            inflight,
-            stack_pointer,
-            cookie | if left_out { UNSAMPLED } else { 0 } | exit::hands_on(handed),
-        )?;
+        let sampling = match spec.kind {
+            CallKind::ResizeInPlace => 0,
+            _ => sampler::decide(size, session.sample_bytes()),
+        };
+        let call = push(inflight, stack_pointer, cookie | sampling | exit::hands_on(handed))?;
         (*call).size = size;
         if spec.by_exits {
             exit::note_return_address(call);

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
-use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, IN_FLIGHT_EXCEPTION, UNSAMPLED};
+use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, IN_FLIGHT_EXCEPTION, SAMPLED, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -122,6 +122,7 @@ pub unsafe fn finish(
         tid: thread,
         site,
         kind: BlockKind::Heap,
+        sampled: cookie & SAMPLED != 0,
     });
     insert(address, block);
     None
@@ -304,7 +305,7 @@ fn insert(address: u64, block: LiveBlock) {
         error = put(address, block, BPF_ANY);
     }
     // Counted whether or not it could be kept: the site did allocate it.
-    sites::count_allocated(block.site(), block.size());
+    sites::count_allocated(block.site(), block.size(), block.is_sampled());
     match error {
         0 => count::one(Counter::Allocated),
         ENOMEM => count::one(Counter::LiveNoMemory),

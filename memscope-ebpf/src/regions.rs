@@ -183,6 +183,7 @@ fn replace(state: *mut State, new: Replacement) -> Option<()> {
             tid: new.thread,
             site: new.site,
             kind: BlockKind::Region,
+            sampled: false,
         });
         regions.add(new.result, end, block);
     }

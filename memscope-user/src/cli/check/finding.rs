@@ -343,7 +343,7 @@ mod tests {
         });
         report.sampling = Some(Sampling {
             sample_bytes: 1,
-            from_the_start: true,
+            since_ms: None,
         });
         let finding = of(&report, NONE);
         assert!(
