@@ -2,8 +2,9 @@
 //!
 //! The design's CALLS array would cost one map lookup an event; a cookie is already in the program's hands, so the row
 //! itself travels in it. Layout (bit 0 first): kind 4, size argument 4, count argument 4, pointer argument 4, result 4,
-//! zero-size rule 1, failure rule 1, seen by its exits 1, rounds its size 1, flags argument 4, 4 unused, call index 16, reserved
-//! 14, an exception flies 1, left out by sampling 1 (the last two are set in the open call, never in a probe).
+//! zero-size rule 1, failure rule 1, seen by its exits 1, rounds its size 1, flags argument 4, single-stepped 1, 3 unused, call
+//! index 16, reserved 13, sampled 1, an exception flies 1, left out by sampling 1 (the last three are set in the open call,
+//! never in a probe).
 
 /// Index of a probed function in the session's list of calls; also the first frame of every stack it is found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +103,8 @@ pub struct CallSpec {
     /// Rounds its size up and may hand over to another function by a tail call (`pvalloc`): the block is as large as it was
     /// asked for.
     pub rounds: bool,
+    /// Its probe sits on an instruction that the kernel single-steps, which is dear.
+    pub stepped: bool,
     /// Which function of the session's list this is.
     pub index: CallIndex,
 }
@@ -110,10 +113,14 @@ pub struct CallSpec {
 pub const UNSAMPLED: u64 = 1 << 63;
 /// Bit of an open call's cookie: an exception was raised inside it. It may have been left by now, or have caught it.
 pub const IN_FLIGHT_EXCEPTION: u64 = 1 << 62;
+/// Bit of an open call's cookie: blocks are sampled, and its block is in the sample.
+pub const SAMPLED: u64 = 1 << 61;
 /// Bit of a cookie: [`CallSpec::by_exits`].
 pub const BY_EXITS: u64 = 1 << 22;
 /// Bit of a cookie: [`CallSpec::rounds`].
 pub const ROUNDS: u64 = 1 << 23;
+/// Bit of a cookie: [`CallSpec::stepped`].
+pub const STEPPED: u64 = 1 << 28;
 
 const NONE: u64 = 0xf;
 const RETURNED: u64 = 0xe;
@@ -148,6 +155,7 @@ impl CallSpec {
             | if self.by_exits { BY_EXITS } else { 0 }
             | if self.rounds { ROUNDS } else { 0 }
             | pack_argument(self.flags) << 24
+            | if self.stepped { STEPPED } else { 0 }
             | (self.index.0 as u64) << 32
     }
 
@@ -184,6 +192,7 @@ impl CallSpec {
             by_exits: cookie & BY_EXITS != 0,
             rounds: cookie & ROUNDS != 0,
             flags: unpack_argument(cookie >> 24),
+            stepped: cookie & STEPPED != 0,
             index: CallIndex((cookie >> 32) as u16),
         })
     }
@@ -226,6 +235,7 @@ mod tests {
                                 flags: size,
                                 by_exits: zero_size_frees,
                                 rounds: !zero_size_frees,
+                                stepped: size.is_some(),
                                 index: CallIndex(0xbeef),
                             };
                             assert_eq!(CallSpec::from_cookie(spec.to_cookie()), Some(spec));

@@ -5,29 +5,32 @@ use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use memscope_ebpf::call::{CallKind, CallResult, CallSpec, UNSAMPLED};
+use memscope_ebpf::call::{CallKind, CallResult, CallSpec};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::unwind::bounded::element_mut;
 
+use crate::maps::Session;
 use crate::registers::Registers;
-use crate::{count, exit, leave, maps, sampler};
+use crate::{budget, count, exit, leave, maps, sampler};
 
 /// Probe program of every allocating and reallocating function, at its entry.
 #[uprobe]
 pub fn call_enter(ctx: ProbeContext) -> u32 {
-    if maps::collecting_state().is_some() {
-        open_call(&ctx);
+    if let Some(session) = maps::collecting() {
+        open_call(&ctx, session);
     }
     0
 }
 
 #[inline(always)]
-fn open_call(ctx: &ProbeContext) -> Option<()> {
+fn open_call(ctx: &ProbeContext, session: Session) -> Option<()> {
     // SAFETY: the helpers take the program's own context, or nothing.
     let (cookie, thread) = unsafe { (bpf_get_attach_cookie(ctx.as_ptr()), bpf_get_current_pid_tgid() as u32) };
     let spec = CallSpec::from_cookie(cookie)?;
+    // An exit is spent when it is hit: one `ret` may serve other functions, too.
+    budget::spend(session, if spec.by_exits { 1 } else { 2 }, spec.stepped);
     let registers = Registers::of(ctx);
     let stack_pointer = registers.stack_pointer();
     let inflight = in_flight(thread)?;
@@ -41,13 +44,11 @@ fn open_call(ctx: &ProbeContext) -> Option<()> {
             return None;
         }
         let size = handed.unwrap_or_else(|| requested_size(spec, registers));
-        let resizes = matches!(spec.kind, CallKind::ResizeInPlace);
-        let left_out = !resizes && sampler::leaves_out(size, maps::sample_bytes());
-        let call = push(
-            inflight,
-            stack_pointer,
-            cookie | if left_out { UNSAMPLED } else { 0 } | exit::hands_on(handed),
-        )?;
+        let sampling = match spec.kind {
+            CallKind::ResizeInPlace => 0,
+            _ => sampler::decide(size, session.sample_bytes()),
+        };
+        let call = push(inflight, stack_pointer, cookie | sampling | exit::hands_on(handed))?;
         (*call).size = size;
         if spec.by_exits {
             exit::note_return_address(call);

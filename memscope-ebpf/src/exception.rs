@@ -4,10 +4,11 @@
 //! (`__cxa_begin_catch`, which the catching function itself calls). Between the two, whatever the thread calls counts for
 //! itself: the exception object and the work of destructors are no part of the allocator's call, which may be gone already.
 
-use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
+use aya_ebpf::EbpfContext;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use memscope_ebpf::call::{BY_EXITS, IN_FLIGHT_EXCEPTION};
+use memscope_ebpf::call::{BY_EXITS, CallSpec, IN_FLIGHT_EXCEPTION};
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::live::LiveBlock;
@@ -15,13 +16,16 @@ use memscope_ebpf::live::LiveBlock;
 use crate::enter::call_at;
 use crate::exit::is_in_place;
 use crate::leave::{abandon, restore};
-use crate::maps;
 use crate::registers::Registers;
+use crate::{budget, maps};
 
 /// Probe program of the C++ runtime's functions that an exception passes.
 #[uprobe]
 pub fn exception_seen(ctx: ProbeContext) -> u32 {
-    if maps::collecting_state().is_some() {
+    if let Some(session) = maps::collecting() {
+        // SAFETY: the helper takes the program's own context.
+        let spec = CallSpec::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
+        budget::spend(session, 1, spec.is_some_and(|spec| spec.stepped));
         // SAFETY: the helper takes nothing.
         let thread = unsafe { bpf_get_current_pid_tgid() } as u32;
         if let Some(inflight) = maps::INFLIGHT.get_ptr_mut(thread) {

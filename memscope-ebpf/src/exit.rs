@@ -16,14 +16,15 @@ use memscope_ebpf::state::State;
 
 use crate::enter::{call_at, is_inside_call, take_old_block};
 use crate::leave::{finish, position, returning_call};
-use crate::maps;
 use crate::registers::Registers;
+use crate::{budget, maps};
 
 /// Probe program of every `ret` of a function that may throw.
 #[uprobe]
 pub fn call_exit(ctx: ProbeContext) -> u32 {
-    if let Some(state) = maps::collecting_state() {
-        close_call(&ctx, state);
+    if let Some(session) = maps::collecting() {
+        budget::spend(session, 1, true);
+        close_call(&ctx, session.state);
     }
     0
 }

@@ -8,22 +8,24 @@ use memscope_ebpf::call::CallSpec;
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::limits::MAX_NESTING;
 
+use crate::maps::Session;
 use crate::registers::Registers;
-use crate::{count, maps, sites};
+use crate::{budget, count, maps, sites};
 
 /// Probe program of every freeing function.
 #[uprobe]
 pub fn free_enter(ctx: ProbeContext) -> u32 {
-    if maps::collecting_state().is_some() {
-        end_block(&ctx);
+    if let Some(session) = maps::collecting() {
+        end_block(&ctx, session);
     }
     0
 }
 
 #[inline(always)]
-fn end_block(ctx: &ProbeContext) -> Option<()> {
+fn end_block(ctx: &ProbeContext, session: Session) -> Option<()> {
     // SAFETY: the helper takes the program's own context.
     let spec = CallSpec::from_cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) })?;
+    budget::spend(session, 1, spec.stepped);
     let address = Registers::of(ctx).argument(spec.pointer?);
     if address == 0 {
         count::one(Counter::FreeNull);

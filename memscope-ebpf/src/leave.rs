@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_probe_read_user;
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::uretprobe;
 use aya_ebpf::programs::RetProbeContext;
-use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, IN_FLIGHT_EXCEPTION, UNSAMPLED};
+use memscope_ebpf::call::{CallIndex, CallKind, CallResult, CallSpec, IN_FLIGHT_EXCEPTION, SAMPLED, UNSAMPLED};
 use memscope_ebpf::counter::Counter;
 use memscope_ebpf::inflight::{InFlight, OpenCall};
 use memscope_ebpf::limits::MAX_NESTING;
@@ -16,7 +16,7 @@ use memscope_ebpf::state::State;
 use crate::enter::call_at;
 use crate::registers::Registers;
 use crate::stack::Stack;
-use crate::{atomic, budget, count, exit, maps, sites};
+use crate::{atomic, count, exit, maps, sites};
 
 const ENOMEM: i32 = -12;
 const EEXIST: i32 = -17;
@@ -25,8 +25,8 @@ const MAP_FAILED: u64 = u64::MAX;
 /// Probe program of every allocating and reallocating function, at its return.
 #[uretprobe]
 pub fn call_return(ctx: RetProbeContext) -> u32 {
-    if let Some(state) = maps::collecting_state() {
-        close_call(&ctx, state);
+    if let Some(session) = maps::collecting() {
+        close_call(&ctx, session.state);
     }
     0
 }
@@ -74,7 +74,6 @@ pub unsafe fn finish(
     };
     // SAFETY: as above.
     unsafe { close(inflight, call) };
-    budget::spend(state);
 
     let address = match result_address(spec, registers, pointer) {
         Ok(address) => address,
@@ -123,6 +122,7 @@ pub unsafe fn finish(
         tid: thread,
         site,
         kind: BlockKind::Heap,
+        sampled: cookie & SAMPLED != 0,
     });
     insert(address, block);
     None
@@ -305,7 +305,7 @@ fn insert(address: u64, block: LiveBlock) {
         error = put(address, block, BPF_ANY);
     }
     // Counted whether or not it could be kept: the site did allocate it.
-    sites::count_allocated(block.site(), block.size());
+    sites::count_allocated(block.site(), block.size(), block.is_sampled());
     match error {
         0 => count::one(Counter::Allocated),
         ENOMEM => count::one(Counter::LiveNoMemory),

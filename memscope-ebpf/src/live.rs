@@ -41,13 +41,17 @@ pub struct BlockFields {
     pub site: SiteIndex,
     /// What it is.
     pub kind: BlockKind,
+    /// Blocks were sampled when it was asked for, and it stands for others that were left out.
+    pub sampled: bool,
 }
 
+/// Bit of the second word: [`BlockFields::sampled`].
+const SAMPLED: u64 = 1 << 63;
 const MASK_48: u64 = (1 << 48) - 1;
 const MASK_40: u64 = (1 << 40) - 1;
 const MASK_24: u64 = (1 << 24) - 1;
 
-/// The packed form: `[size 48 | site low 16, number 48 | site high 8 | kind 8, born 40 | tid 24]`, low bits first.
+/// The packed form: `[size 48 | site low 16, number 48 | site high 8 | kind 7 | sampled 1, born 40 | tid 24]`, low bits first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct LiveBlock(pub [u64; 3]);
@@ -63,7 +67,10 @@ impl LiveBlock {
         let site = fields.site.0 as u64;
         Self([
             size | (site & 0xffff) << 48,
-            (fields.number.0 & MASK_48) | (site >> 16 & 0xff) << 48 | (fields.kind as u64) << 56,
+            (fields.number.0 & MASK_48)
+                | (site >> 16 & 0xff) << 48
+                | (fields.kind as u64) << 56
+                | if fields.sampled { SAMPLED } else { 0 },
             (fields.born_ms & MASK_40) | (fields.tid as u64 & MASK_24) << 40,
         ])
     }
@@ -78,11 +85,12 @@ impl LiveBlock {
             born_ms: self.0[2] & MASK_40,
             tid: (self.0[2] >> 40) as u32,
             site: self.site(),
-            kind: if self.0[1] >> 56 == BlockKind::Region as u64 {
+            kind: if self.0[1] >> 56 & 0x7f == BlockKind::Region as u64 {
                 BlockKind::Region
             } else {
                 BlockKind::Heap
             },
+            sampled: self.is_sampled(),
         }
     }
 
@@ -92,6 +100,13 @@ impl LiveBlock {
     #[inline(always)]
     pub const fn is_none(self) -> bool {
         self.0[1] & MASK_48 == 0
+    }
+
+    /// [`BlockFields::sampled`] alone.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_sampled(self) -> bool {
+        self.0[1] & SAMPLED != 0
     }
 
     /// The site alone, for the free path.
@@ -127,6 +142,7 @@ mod tests {
                                 tid: 4_194_304,
                                 site: SiteIndex(site),
                                 kind,
+                                sampled: size == 44,
                             };
                             assert_eq!(LiveBlock::pack(fields).unpack(), fields);
                         }
@@ -145,6 +161,7 @@ mod tests {
             tid: 9,
             site: SiteIndex(3),
             kind: BlockKind::Heap,
+            sampled: true,
         };
         let unpacked = LiveBlock::pack(fields).unpack();
         assert_eq!(

@@ -9,7 +9,7 @@ use memscope_ebpf::limits;
 use memscope_ebpf::live::LiveBlock;
 use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
-use memscope_ebpf::state::{Control, State};
+use memscope_ebpf::state::{self, Control, State};
 
 #[map]
 pub static LIVE: HashMap<u64, LiveBlock> = HashMap::with_max_entries(limits::LIVE_CAPACITY, BPF_F_NO_PREALLOC);
@@ -47,22 +47,38 @@ pub static STATE: Array<State> = Array::with_max_entries(1, 0);
 #[map]
 pub static ZERO_INFLIGHT: Array<InFlight> = Array::with_max_entries(1, 0);
 
-/// Mean distance of two samples, bytes; 0: every block is recorded.
-#[inline(always)]
-pub fn sample_bytes() -> u64 {
-    // SAFETY: an array element.
-    CONTROL.get_ptr(0).map_or(0, |control| unsafe {
-        (&raw const (*control).sample_bytes).read_volatile()
-    })
+/// A session that is collecting: its elements of CONTROL and STATE.
+#[derive(Clone, Copy)]
+pub struct Session {
+    pub control: *mut Control,
+    pub state: *mut State,
 }
 
-/// The state, or `None` when the programs are to do nothing.
+/// The session, or `None` when the programs are to do nothing.
 #[inline(always)]
-pub fn collecting_state() -> Option<*mut State> {
-    let control = CONTROL.get_ptr(0)?;
+pub fn collecting() -> Option<Session> {
+    let control = CONTROL.get_ptr_mut(0)?;
     // SAFETY: an array element; a plain u32 that the user side and the exec program write.
     if unsafe { (&raw const (*control).collecting).read_volatile() } == 0 {
         return None;
     }
-    STATE.get_ptr_mut(0)
+    let state = STATE.get_ptr_mut(0)?;
+    Some(Session { control, state })
+}
+
+impl Session {
+    /// Mean distance of two samples, bytes; 0: every block is recorded.
+    #[inline(always)]
+    pub fn sample_bytes(self) -> u64 {
+        // SAFETY: array elements. STATE is looked at only where the budget may bring sampling on: other CPUs write beside it.
+        unsafe {
+            let asked_for = (&raw const (*self.control).sample_bytes).read_volatile();
+            let over_budget = (*self.control).over_budget;
+            if over_budget != state::OverBudget::Sample as u32 {
+                return asked_for;
+            }
+            let at_ns = (&raw const (*self.state).over_budget_at_ns).read_volatile();
+            state::sample_bytes(asked_for, over_budget, at_ns)
+        }
+    }
 }

@@ -69,7 +69,7 @@ impl Regions {
     /// Adds a region. Nothing may overlap it.
     #[inline(always)]
     pub fn add(&self, start: u64, end: u64, block: LiveBlock) {
-        sites::count_allocated(block.site(), block.size());
+        sites::count_allocated(block.site(), block.size(), false);
         if put(start, Region { end, block }) {
             count::one(Counter::Mapped);
         }

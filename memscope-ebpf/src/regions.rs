@@ -15,6 +15,7 @@ use memscope_ebpf::state::State;
 
 use crate::enter::{drop_abandoned, in_flight, is_inside_call, push};
 use crate::leave::{NESTED, close, own_site, returning_call};
+use crate::maps::Session;
 use crate::region_map::Regions;
 use crate::registers::Registers;
 use crate::{atomic, budget, count, maps};
@@ -32,17 +33,18 @@ const KEEPS_OLD: u64 = 2;
 /// Probe program of mmap and its kin, at their entry.
 #[uprobe]
 pub fn region_enter(ctx: ProbeContext) -> u32 {
-    if let Some(state) = maps::collecting_state() {
-        open_call(&ctx, state);
+    if let Some(session) = maps::collecting() {
+        open_call(&ctx, session);
     }
     0
 }
 
 #[inline(always)]
-fn open_call(ctx: &ProbeContext, state: *mut State) -> Option<()> {
+fn open_call(ctx: &ProbeContext, session: Session) -> Option<()> {
     // SAFETY: the helpers take the program's own context, or nothing.
     let (cookie, thread) = unsafe { (bpf_get_attach_cookie(ctx.as_ptr()), bpf_get_current_pid_tgid() as u32) };
     let spec = CallSpec::from_cookie(cookie)?;
+    budget::spend(session, 2, spec.stepped);
     let registers = Registers::of(ctx);
     let inflight = in_flight(thread)?;
     let mut old = 0;
@@ -66,7 +68,7 @@ fn open_call(ctx: &ProbeContext, state: *mut State) -> Option<()> {
             (*call).pointer = registers.argument(pointer);
         }
         // The middle word stays 0: no block is in hand here.
-        (*call).old.0[0] = (&raw const (*state).last_number).read_volatile();
+        (*call).old.0[0] = (&raw const (*session.state).last_number).read_volatile();
         (*call).old.0[2] = old;
     }
     None
@@ -75,8 +77,8 @@ fn open_call(ctx: &ProbeContext, state: *mut State) -> Option<()> {
 /// Probe program of mmap and its kin, at their return.
 #[uretprobe]
 pub fn region_return(ctx: RetProbeContext) -> u32 {
-    if let Some(state) = maps::collecting_state() {
-        close_call(&ctx, state);
+    if let Some(session) = maps::collecting() {
+        close_call(&ctx, session.state);
     }
     0
 }
@@ -98,7 +100,6 @@ fn close_call(ctx: &RetProbeContext, state: *mut State) -> Option<()> {
         close(inflight, call);
         noted
     };
-    budget::spend(state);
     let result = registers.result();
     if let CallKind::Unmap = spec.kind {
         // munmap returns an int.
@@ -182,6 +183,7 @@ fn replace(state: *mut State, new: Replacement) -> Option<()> {
             tid: new.thread,
             site: new.site,
             kind: BlockKind::Region,
+            sampled: false,
         });
         regions.add(new.result, end, block);
     }

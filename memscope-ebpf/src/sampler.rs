@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
+use memscope_ebpf::call::{SAMPLED, UNSAMPLED};
 use memscope_ebpf::sample;
 
 use crate::atomic;
@@ -11,15 +12,16 @@ use crate::atomic;
 #[map]
 static UNTIL_SAMPLE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Whether sampling leaves a block of this size out.
+/// What becomes of a block of this size, as bits of its open call's cookie: [`SAMPLED`] or [`UNSAMPLED`]; none of them
+/// when every block is recorded.
 #[inline(always)]
-pub fn leaves_out(size: u64, mean: u64) -> bool {
+pub fn decide(size: u64, mean: u64) -> u64 {
     if mean == 0 {
-        return false;
+        return 0;
     }
     let size = sample::sampled_size(size);
     let Some(until) = UNTIL_SAMPLE.get_ptr_mut(0) else {
-        return false;
+        return 0;
     };
     // SAFETY: an 8-aligned map value. Atomic, because another task's program may come in between on this CPU.
     let mut before = unsafe { atomic::fetch_add(until, size.wrapping_neg()) };
@@ -34,7 +36,7 @@ pub fn leaves_out(size: u64, mean: u64) -> bool {
         // SAFETY: as above.
         unsafe { atomic::exchange(until, draw(mean)) };
     }
-    !met
+    if met { SAMPLED } else { UNSAMPLED }
 }
 
 #[inline(always)]

@@ -107,9 +107,13 @@ pub struct SiteRecord {
     pub freed: u64,
     /// Bytes freed.
     pub freed_bytes: u64,
+    /// Of the blocks allocated, those that were recorded while blocks were sampled.
+    pub sampled: u64,
+    /// Their bytes.
+    pub sampled_bytes: u64,
 }
 
-const _: () = assert!(size_of::<SiteRecord>() == 56);
+const _: () = assert!(size_of::<SiteRecord>() == 72);
 
 impl SiteRecord {
     /// The allocator function called.

@@ -153,12 +153,16 @@ fn publish(stack: &Stack, hash: u64, state: *mut State, call: CallIndex) -> Opti
 
 /// Counts a block that was born at a site.
 #[inline(always)]
-pub fn count_allocated(site: SiteIndex, size: u64) {
+pub fn count_allocated(site: SiteIndex, size: u64, sampled: bool) {
     if let Some(record) = record(site) {
         // SAFETY: 8-aligned counters of an array element.
         unsafe {
             atomic::add(&raw mut (*record).allocated, 1);
             atomic::add(&raw mut (*record).allocated_bytes, size);
+            if sampled {
+                atomic::add(&raw mut (*record).sampled, 1);
+                atomic::add(&raw mut (*record).sampled_bytes, size);
+            }
         }
     }
 }

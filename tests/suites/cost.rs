@@ -1,5 +1,6 @@
 //! What collection costs, is said to cost, and may cost: the cost meter, the budget, sampling.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use memscope_tests::deadline::until;
@@ -120,6 +121,63 @@ fn a_target_that_exceeds_its_budget_is_stopped_within_a_second_and_its_probes_ar
     assert_eq!(target.quit().code, Some(0));
 }
 
+/// The program whose calls are of one kind at a time, perhaps on another allocator.
+fn paced(preload: Option<&str>) -> Target {
+    let mut command = Command::new(Program::new("paced.cpp").build());
+    if let Some(library) = preload {
+        command.env("LD_PRELOAD", library);
+    }
+    Target::start_command(command)
+}
+
+/// Demands that a target has been stopped by its budget, or is within ten seconds, and that reports say so.
+fn assert_stopped_by_budget(memscope: &Memscope, pid: u32) {
+    until(Duration::from_secs(10), "the budget to stop collection", || {
+        let output = memscope.ok(&["list", "--format", "json"]);
+        let listed: Value = serde_json::from_str(&output.stdout).expect("a list is JSON");
+        (listed["databases"][0]["state"] == "stopped").then_some(())
+    });
+    let printed = memscope.ok(&["print", &pid.to_string(), "--age", "0", "--limit", "1"]);
+    assert!(printed.stdout.contains("more than its budget of"), "{printed}");
+}
+
+/// jemalloc's operator new may throw, so each of its returns is single-stepped, which costs several times the rest.
+#[test]
+fn calls_whose_returns_are_single_stepped_spend_the_budget_as_dear_as_they_are() {
+    let memscope = Memscope::new();
+    let mut target = paced(Some("libjemalloc.so.2"));
+    let session = Session::attach_with(&memscope, target.pid(), &["--max-cpu", "5"]);
+    target.act("new 20000");
+    assert_stopped_by_budget(&memscope, target.pid());
+    target.act("rest");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn frees_alone_spend_the_budget() {
+    let memscope = Memscope::new();
+    let mut target = paced(None);
+    target.act("keep 1000000");
+    let session = Session::attach_with(&memscope, target.pid(), &["--max-cpu", "1"]);
+    target.act("drop");
+    assert_stopped_by_budget(&memscope, target.pid());
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn calls_nested_in_others_spend_the_budget() {
+    let memscope = Memscope::new();
+    let mut target = paced(None);
+    let more = ["--max-cpu", "1", "--alloc", "carve(size=0) -> ret"];
+    let session = Session::attach_with(&memscope, target.pid(), &more);
+    target.act("nest 500000");
+    assert_stopped_by_budget(&memscope, target.pid());
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
 #[test]
 fn a_foreground_trace_over_its_budget_ends_by_itself() {
     let memscope = Memscope::new();
@@ -146,11 +204,7 @@ fn over_its_budget_a_target_can_be_sampled_instead_and_reports_say_so() {
     let pid = target.pid();
     let more = ["--max-cpu", "1", "--over-budget", "sample"];
     let session = Session::attach_with(&memscope, pid, &more);
-    target.act("go");
-    until(Duration::from_secs(30), "sampling", || {
-        (number(&stats(&memscope, pid).to_string(), "unsampled") > 0).then_some(())
-    });
-    target.act("rest");
+    sampled_by_its_budget(&memscope, &mut target);
     target.act("mix 20000 7");
     let ledger = target.ledger();
     let database = session.print();
@@ -168,6 +222,92 @@ fn over_its_budget_a_target_can_be_sampled_instead_and_reports_say_so() {
     let output = memscope.ok(&["print", &pid.to_string(), "--age", "0"]);
     assert!(output.stdout.contains("note: collection samples since"), "{output}");
     assert!(output.stdout.contains("an estimate"), "{output}");
+    session.detach();
+}
+
+/// Waits until the budget has brought sampling on, and lets the target rest.
+fn sampled_by_its_budget(memscope: &Memscope, target: &mut Target) {
+    let pid = target.pid();
+    target.act("go");
+    until(Duration::from_secs(30), "sampling", || {
+        (number(&stats(memscope, pid).to_string(), "unsampled") > 0).then_some(())
+    });
+    target.act("rest");
+}
+
+#[test]
+fn sampling_that_the_budget_brought_on_outlasts_a_stop_and_a_start() {
+    let memscope = Memscope::new();
+    let mut target = busy();
+    let pid = target.pid().to_string();
+    let more = ["--max-cpu", "1", "--over-budget", "sample"];
+    let session = Session::attach_with(&memscope, target.pid(), &more);
+    sampled_by_its_budget(&memscope, &mut target);
+    for step in ["stop", "start"] {
+        memscope.ok(&[step, &pid]);
+        let output = memscope.ok(&["print", &pid, "--age", "0"]);
+        assert!(
+            output.stdout.contains("note: collection samples since it cost more"),
+            "after {step}\n{output}"
+        );
+    }
+    target.act("mix 20000 7");
+    let recorded = session.print().entries.len();
+    assert!(recorded < 2_000, "{recorded} of 20000 were recorded");
+    session.detach();
+}
+
+#[test]
+fn blocks_from_before_the_budget_brought_sampling_on_count_once_and_later_ones_for_many() {
+    let memscope = Memscope::new();
+    let mut target = busy();
+    let pid = target.pid().to_string();
+    let more = ["--max-cpu", "5", "--over-budget", "sample"];
+    let session = Session::attach_with(&memscope, target.pid(), &more);
+    target.act("take 200 10007");
+    sampled_by_its_budget(&memscope, &mut target);
+    target.act("mix 60000 7");
+    let truth: u64 = target.ledger().0.values().sum();
+    let output = memscope.ok(&["report", &pid, "--format", "json"]);
+    let report: Value = serde_json::from_str(&output.stdout).expect("a report is JSON");
+    let database = &report["databases"][0];
+    assert_eq!(database["sampling"]["from_the_start"], false, "{output}");
+    let sites = database["sites"].as_array().expect("sites");
+    let exact = serde_json::json!({"blocks": 200, "bytes": 200 * 10_007});
+    let taken = sites
+        .iter()
+        .find(|site| site["live"] == exact)
+        .unwrap_or_else(|| panic!("no site holds what was taken before sampling began\n{output}"));
+    assert_eq!(taken["allocated"], exact);
+    let births = taken["births"].as_array().expect("births").iter();
+    assert_eq!(births.map(|bin| bin[0].as_u64().unwrap_or(0)).sum::<u64>(), 200);
+    let sum: u64 = sites.iter().filter_map(|site| site["live"]["bytes"].as_u64()).sum();
+    let error = database["sampling"]["tracked_bytes_error"].as_u64().expect("an error");
+    // The bound is 1.96 standard deviations; six are met once in 500 million runs.
+    assert!(
+        sum.abs_diff(truth) as f64 <= error as f64 * 6.0 / 1.96,
+        "{sum} ± {error} for {truth} bytes"
+    );
+    assert!(error < truth / 2, "a bound that says something: {error} for {truth}");
+    session.detach();
+}
+
+#[test]
+fn a_stop_by_hand_is_not_blamed_on_a_budget_that_was_exceeded_before() {
+    let memscope = Memscope::new();
+    let mut target = busy();
+    let pid = target.pid().to_string();
+    let more = ["--max-cpu", "5", "--sample-bytes", "65536"];
+    let session = Session::attach_with(&memscope, target.pid(), &more);
+    target.act("go");
+    assert_stopped_by_budget(&memscope, target.pid());
+    target.act("rest");
+    for step in ["start", "stop"] {
+        memscope.ok(&[step, &pid]);
+        let output = memscope.ok(&["print", &pid, "--age", "0", "--limit", "1"]);
+        assert!(output.stdout.contains("note: collection samples:"), "{output}");
+        assert!(!output.stdout.contains("budget"), "after {step}\n{output}");
+    }
     session.detach();
 }
 

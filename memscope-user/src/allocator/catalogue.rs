@@ -120,6 +120,7 @@ impl Role {
             flags: self.flags,
             by_exits: false,
             rounds: self.rounds,
+            stepped: false,
             index,
         }
     }

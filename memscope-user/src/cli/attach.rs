@@ -28,20 +28,18 @@ use crate::report::model::CollectionState;
 use crate::target::process::Target;
 
 impl SettingsArguments {
-    /// What a database is to be made with; measures what a call costs on this host when a budget is asked for.
+    /// What a database is to be made with; measures what a hit costs on this host when a budget is asked for.
     ///
     /// # Errors
     /// There is a budget, and no measuring it; or a specification is malformed.
     pub fn settings(&self, roots: &Roots) -> Result<Settings, CommandError> {
         let by_hand = self.by_hand()?;
-        let calls_per_second = match self.max_cpu {
-            None => None,
-            Some(percent) => {
-                bpffs::ensure_mounted(&roots.bpf)?;
-                store::make_root(&roots.run)?;
-                Some(Calibration::of_this_host(roots)?.pairs_per_second(percent))
-            }
-        };
+        let mut prices = None;
+        if self.max_cpu.is_some() {
+            bpffs::ensure_mounted(&roots.bpf)?;
+            store::make_root(&roots.run)?;
+            prices = Some(Calibration::of_this_host(roots)?.prices());
+        }
         Ok(Settings {
             live_capacity: self.max_blocks,
             by_hand,
@@ -49,7 +47,7 @@ impl SettingsArguments {
             limits: Limits {
                 sample_bytes: self.sample_bytes,
                 max_cpu: self.max_cpu,
-                calls_per_second,
+                prices,
                 over_budget: match self.over_budget {
                     None | Some(OverBudget::Stop) => Exceeded::Stop,
                     Some(OverBudget::Sample) => Exceeded::Sample,

@@ -18,7 +18,7 @@ use crate::host::calibration::Calibration;
 use crate::report::model::CollectionState;
 use crate::report::sites::{Sampled, SitesReport};
 use crate::report::summary::{FirstMemory, Memory, Previous, Summary};
-use crate::report::unsample::{Factor, unsample};
+use crate::report::unsample::{Factor, of_the_past, unsample};
 use crate::suppress::apply::{Applied, apply};
 use crate::target::identity::TargetId;
 use crate::target::process::Target;
@@ -71,8 +71,6 @@ fn summary(
     span: &Span,
     snapshots: &[Snapshot],
 ) -> Summary {
-    let now = report.at_monotonic_ms;
-    let ago = |snapshot: &Snapshot| now.saturating_sub(snapshot.at.monotonic_ms) / 1000;
     let past = PastOf::new(snapshots, &report);
     // Of what was alive at a report, it is not known how much was born in a span.
     let past: &dyn PastSites = if span.is_whole() { &past } else { &() };
@@ -81,16 +79,8 @@ fn summary(
     let previous = snapshots
         .last()
         .filter(|_| span.is_whole())
-        .map(|last| previous(last, &report, ago(last)));
-    let all = Factor::of(report.sites.iter().filter_map(|site| site.sampled).reduce(Sampled::and));
-    let first = snapshots.iter().find_map(|snapshot| {
-        Some(FirstMemory {
-            resident: snapshot.resident?,
-            tracked: all.apply(snapshot.total_live()).bytes,
-            seconds_ago: ago(snapshot),
-        })
-    });
-    let first = first.filter(|_| span.is_whole());
+        .map(|last| previous(last, &report));
+    let first = first_memory(snapshots, &report).filter(|_| span.is_whole());
     let mut allocators: BTreeMap<String, usize> = BTreeMap::new();
     for call in &session.file.calls {
         *allocators.entry(call.allocator.clone()).or_insert(0) += 1;
@@ -107,20 +97,104 @@ fn summary(
     }
 }
 
-/// The last report. It holds what was recorded; where blocks are sampled, what that stands for now is taken for then, too.
-fn previous(last: &Snapshot, report: &SitesReport, seconds_ago: u64) -> Previous {
+fn seconds_ago(snapshot: &Snapshot, report: &SitesReport) -> u64 {
+    report.at_monotonic_ms.saturating_sub(snapshot.at.monotonic_ms) / 1000
+}
+
+/// The first report at which the target's memory is known.
+fn first_memory(snapshots: &[Snapshot], report: &SitesReport) -> Option<FirstMemory> {
+    let sampled = report.sites.iter().filter_map(|site| site.sampled).reduce(Sampled::and);
+    snapshots.iter().find_map(|snapshot| {
+        Some(FirstMemory {
+            resident: snapshot.resident?,
+            tracked: of_the_past(report, sampled).apply(snapshot.total_live()).bytes,
+            seconds_ago: seconds_ago(snapshot, report),
+        })
+    })
+}
+
+/// The last report. Where blocks are sampled from the start it holds what was recorded, and what that stands for now is taken
+/// for then, too.
+fn previous(last: &Snapshot, report: &SitesReport) -> Previous {
     let factors: BTreeMap<_, _> = report
         .sites
         .iter()
-        .map(|site| (site.id, Factor::of(site.sampled)))
+        .map(|site| (site.id, of_the_past(report, site.sampled)))
         .collect();
     let live = last.sites.iter().map(|(site, totals)| {
         let factor = factors.get(site).copied().unwrap_or(Factor::ONE);
         (*site, factor.apply(totals.live))
     });
     Previous {
-        seconds_ago,
+        seconds_ago: seconds_ago(last, report),
         live: live.collect(),
         complete: last.complete,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::session_file::Moment;
+    use crate::history::Totals;
+    use crate::report::model::SiteId;
+    use crate::report::samples::{site_stack, sites_report};
+    use crate::report::sites::{Amount, Sampling, SiteFigures};
+
+    const SITE: SiteId = SiteId(1);
+
+    fn amount(blocks: u64, bytes: u64) -> Amount {
+        Amount { blocks, bytes }
+    }
+
+    /// Read at 320 s: 200 blocks recorded, estimated at 100 000.
+    fn sampled_report(since_ms: Option<u64>) -> SitesReport {
+        let mut report = sites_report(320_000);
+        report.at_monotonic_ms = 320_000;
+        report.sampling = Some(Sampling {
+            sample_bytes: 512 << 10,
+            since_ms,
+        });
+        let mut site = SiteFigures::empty(SITE, site_stack("work"));
+        site.live = amount(100_000, 100_000_000);
+        site.sampled = Some(Sampled {
+            recorded: amount(200, 200_000),
+            estimated: site.live,
+            bytes_error: 1,
+        });
+        report.sites.push(site);
+        report
+    }
+
+    fn snapshot(live: Amount) -> Snapshot {
+        Snapshot {
+            at: Moment {
+                unix_s: 1,
+                monotonic_ms: 20_000,
+            },
+            last_number: 100,
+            resident: Some(1 << 30),
+            complete: true,
+            sites: [(SITE, Totals { allocated: live, live })].into(),
+        }
+    }
+
+    #[test]
+    fn a_snapshot_from_before_the_budget_brought_sampling_on_keeps_its_figures() {
+        let report = sampled_report(Some(100_000));
+        let then = snapshot(amount(50_000, 50_000_000));
+        let previous = previous(&then, &report);
+        assert_eq!(previous.live[&SITE], amount(50_000, 50_000_000));
+        assert_eq!(previous.seconds_ago, 300);
+        let first = first_memory(&[then], &report).unwrap();
+        assert_eq!((first.tracked, first.seconds_ago), (50_000_000, 300));
+    }
+
+    #[test]
+    fn a_snapshot_of_blocks_sampled_from_the_start_stands_for_as_much_as_today() {
+        let report = sampled_report(None);
+        let then = snapshot(amount(100, 100_000));
+        assert_eq!(previous(&then, &report).live[&SITE], amount(50_000, 50_000_000));
+        assert_eq!(first_memory(&[then], &report).unwrap().tracked, 50_000_000);
     }
 }

@@ -9,6 +9,7 @@ use crate::database::error::DatabaseError;
 use crate::database::session::Session;
 use crate::database::tally::Tally;
 use crate::host::calibration::Calibration;
+use crate::probe::plan::PlannedCall;
 
 /// How long events are counted for.
 pub const MOMENT: Duration = Duration::from_millis(200);
@@ -62,7 +63,7 @@ impl Cost {
     /// Of so many calls and frees in so many seconds.
     fn of(returned: f64, freed: f64, seconds: f64, usual: Usual, calibration: Option<&Calibration>) -> Self {
         let ns = calibration.map(|calibration| {
-            calibration.cost_ns(2.0 * returned + freed, usual.frames) + calibration.steps_ns(returned * usual.by_exits)
+            calibration.cost_ns(2.0 * returned + freed, usual.frames) + calibration.steps_ns(returned * usual.steps)
         });
         Self {
             events_per_s: (returned + freed) / seconds,
@@ -118,20 +119,20 @@ pub fn since_start(
 struct Usual {
     /// Frames of its stack.
     frames: f64,
-    /// Share of the calls whose return is seen at a `ret`, which is single-stepped.
-    by_exits: f64,
+    /// Hits of it that are single-stepped: its return at a `ret`, its entry where no cheaper instruction was found.
+    steps: f64,
 }
 
 impl Usual {
     fn of(session: &Session) -> Result<Self, DatabaseError> {
         let calls = &session.file.calls;
-        let (mut blocks, mut frames, mut by_exits) = (0u64, 0u64, 0u64);
+        let (mut blocks, mut frames, mut steps) = (0u64, 0u64, 0u64);
         for record in session.site_records()? {
             blocks += record.allocated;
             frames += u64::from(record.frames) * record.allocated;
             let call = calls.get(usize::from(record.call));
-            if call.is_some_and(|call| !call.returns.exits().is_empty()) {
-                by_exits += record.allocated;
+            if let Some(spec) = call.and_then(PlannedCall::spec) {
+                steps += record.allocated * (u64::from(spec.by_exits) + u64::from(spec.stepped));
             }
         }
         let share = |part: u64| {
@@ -139,7 +140,7 @@ impl Usual {
         };
         Ok(Self {
             frames: share(frames),
-            by_exits: share(by_exits),
+            steps: share(steps),
         })
     }
 }
@@ -162,7 +163,7 @@ mod tests {
         };
         let usual = Usual {
             frames: 10.0,
-            by_exits: 0.5,
+            steps: 0.5,
         };
         let cost = after.cost_since(&before, usual, None);
         assert_eq!((cost.events_per_s, cost.percent), (2000.0, None));

@@ -1,6 +1,6 @@
 //! What sampled blocks stand for: each for as many as its probability of being sampled says (Horvitz and Thompson, 1952).
 
-use memscope_ebpf::live::{BlockFields, BlockKind, LiveBlock};
+use memscope_ebpf::live::{BlockFields, LiveBlock};
 use memscope_ebpf::sample::sampled_size;
 
 use crate::database::error::DatabaseError;
@@ -28,7 +28,6 @@ pub fn of(session: &Session, blocks: impl Iterator<Item = LiveBlock>) -> Result<
 pub(super) struct Odds {
     /// How it samples.
     pub(super) sampling: Sampling,
-    exact_until_ms: u64,
 }
 
 impl Odds {
@@ -37,31 +36,22 @@ impl Odds {
     /// # Errors
     /// Its maps cannot be read.
     pub(super) fn of(session: &Session) -> Result<Option<Self>, DatabaseError> {
-        let sample_bytes = session.control()?.sample_bytes;
-        if sample_bytes == 0 {
-            return Ok(None);
-        }
-        let from_the_start = session.file.limits.sample_bytes.is_some();
-        // Blocks from before the budget brought sampling on were recorded for sure.
-        let exact_until_ms = match from_the_start {
-            true => 0,
-            false => session.state()?.over_budget_at_ns / 1_000_000,
-        };
-        Ok(Some(Self {
+        let distance = session.sampling()?;
+        Ok(distance.map(|distance| Self {
             sampling: Sampling {
-                sample_bytes,
-                from_the_start,
+                sample_bytes: distance.bytes,
+                since_ms: distance.since_ns.map(|ns| ns / 1_000_000),
             },
-            exact_until_ms,
         }))
     }
 
+    /// The block itself says whether there was a choice: there is none for regions, nor for what was asked for before the
+    /// budget brought sampling on.
     fn of_block(&self, fields: &BlockFields) -> f64 {
-        // Regions are never sampled.
-        if fields.kind == BlockKind::Region || fields.born_ms < self.exact_until_ms {
-            1.0
-        } else {
+        if fields.sampled {
             probability(fields.size, self.sampling.sample_bytes)
+        } else {
+            1.0
         }
     }
 }
@@ -102,14 +92,19 @@ impl Sum {
         }
     }
 
+    /// In whole blocks and bytes.
+    pub(super) fn amount(self) -> Amount {
+        Amount {
+            blocks: self.blocks.round() as u64,
+            bytes: self.bytes.round() as u64,
+        }
+    }
+
     /// The same of a site of which so much was recorded.
     pub(super) fn sampled(self, recorded: Amount) -> Sampled {
         Sampled {
             recorded,
-            estimated: Amount {
-                blocks: self.blocks.round() as u64,
-                bytes: self.bytes.round() as u64,
-            },
+            estimated: self.amount(),
             bytes_error: (1.96 * self.variance.sqrt()).ceil() as u64,
         }
     }

@@ -195,17 +195,16 @@ pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
     if let Some(why) = &session.file.unwatched {
         notes.push(format!("blocks of code that was loaded since the start are not seen: {why}"));
     }
-    let sample_bytes = session.control()?.sample_bytes;
-    if sample_bytes != 0 {
-        let since = match session.state()?.over_budget_at_ns {
-            0 => String::new(),
-            ns => format!(
+    if let Some(sampling) = session.sampling()? {
+        let since = sampling.since_ns.map_or_else(String::new, |ns| {
+            format!(
                 " since it cost more than its budget of {budget} % of one CPU, {} s ago",
                 Moment::now().monotonic_ms.saturating_sub(ns / 1_000_000) / 1000
-            ),
-        };
+            )
+        });
         notes.push(format!(
-            "collection samples{since}: one block in {sample_bytes} bytes allocated is recorded; counts are of those"
+            "collection samples{since}: one block in {} bytes allocated is recorded; counts are of those",
+            sampling.bytes
         ));
     }
     Ok(notes)

@@ -1,7 +1,7 @@
 //! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
 
 use aya::Ebpf;
-use memscope_ebpf::state::{Control, OverBudget};
+use memscope_ebpf::state::{Control, OverBudget, Prices};
 
 use super::calls;
 use super::code::{self, Code};
@@ -14,7 +14,7 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Exceeded, Followed, Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Followed, HitPrices, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::host::kernel_layout;
 use crate::host::preflight::{self, Accepted, Finding};
@@ -192,7 +192,7 @@ fn attach_probes(
         born_tick: kernel_layout::task_layout().map_or(0, |_| target.id.start_time.0),
         collecting: 0,
         bound_tid: thread,
-        ..limits(session)?
+        ..limits(session)
     };
     session.set_control(control)?;
     // Whatever is started or stopped is written down first; see `SessionFile::runs`.
@@ -224,26 +224,27 @@ fn attach_probes(
     Ok(object)
 }
 
+/// A hundredth of a second.
+const NS_A_PERCENT: u64 = 10_000_000;
+
 /// The part of CONTROL that tells the programs what collection may cost.
-fn limits(session: &Session) -> Result<Control, DatabaseError> {
+fn limits(session: &Session) -> Control {
     let limits = session.file.limits;
     let over_budget = match limits.over_budget {
         Exceeded::Stop => OverBudget::Stop,
         Exceeded::Sample => OverBudget::Sample,
         Exceeded::Ignore => OverBudget::Ignore,
     };
-    // Sampling that the budget brought on stays: what is recorded from now on is as incomplete as before.
-    let before = session.control()?.sample_bytes;
-    Ok(Control {
+    let mut control = Control {
         over_budget: over_budget as u32,
-        sample_bytes: if before != 0 {
-            before
-        } else {
-            limits.sample_bytes.unwrap_or(0)
-        },
-        calls_per_second: limits.calls_per_second.unwrap_or(0),
+        sample_bytes: limits.sample_bytes.unwrap_or(0),
         ..Control::default()
-    })
+    };
+    if let (Some(percent), Some(HitPrices { hit_ns, step_ns })) = (limits.max_cpu, limits.prices) {
+        control.budget_ns = u64::from(percent) * NS_A_PERCENT;
+        control.prices = Prices { hit_ns, step_ns };
+    }
+    control
 }
 
 /// Stops collecting; the database stays. Gives the number of probe sites that still hold a breakpoint: another tracer's, or

@@ -368,7 +368,7 @@ fn a_report_by_site_is_read_back_with_what_it_leaves_out_and_what_is_let_be() {
     let mut report = samples::gateway();
     report.sampling = Some(Sampling {
         sample_bytes: 64,
-        from_the_start: true,
+        since_ms: None,
     });
     for site in &mut report.sites {
         site.sampled = Some(Sampled::default());

@@ -8,7 +8,7 @@ use memscope_ebpf::limits::map;
 use memscope_ebpf::live::{EntryNumber, LiveBlock};
 use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
-use memscope_ebpf::state::{Control, State};
+use memscope_ebpf::state::{Control, State, sample_bytes, samples_by_budget};
 use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
 use memscope_ebpf::unwind::row::{Page, Row};
 
@@ -114,18 +114,32 @@ impl Session {
             .map_err(DatabaseError::map("write", map::CONTROL))
     }
 
-    /// Forgets how the last run ended: by its budget, or with the thread that the probes were bound to. Only while no probe of
-    /// the session is attached: the element is the programs' own.
+    /// How blocks are sampled; `None` when every one is recorded.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn sampling(&self) -> Result<Option<SampleDistance>, DatabaseError> {
+        let (control, at_ns) = (self.control()?, self.state()?.over_budget_at_ns);
+        let bytes = sample_bytes(control.sample_bytes, control.over_budget, at_ns);
+        let by_budget = samples_by_budget(control.sample_bytes, control.over_budget, at_ns);
+        Ok((bytes != 0).then_some(SampleDistance {
+            bytes,
+            since_ns: by_budget.then_some(at_ns),
+        }))
+    }
+
+    /// Forgets how the last run ended: by its budget, though sampling that it brought on stays, or with the thread that the
+    /// probes were bound to. Only while no probe of the session is attached: the element is the programs' own.
     ///
     /// # Errors
     /// The map cannot be written.
     pub fn forget_last_run(&self) -> Result<(), DatabaseError> {
         let state = self.state()?;
-        let sampled = self.control()?.sample_bytes != 0;
+        let sampled = self.sampling()?.is_some_and(|sampling| sampling.since_ns.is_some());
         let forgotten = State {
             bound_exit_at_ns: 0,
             over_budget_at_ns: if sampled { state.over_budget_at_ns } else { 0 },
-            window_calls: 0,
+            window_spent_ns: 0,
             ..state
         };
         if forgotten.bound_exit_at_ns == state.bound_exit_at_ns && forgotten.over_budget_at_ns == state.over_budget_at_ns {
@@ -287,6 +301,15 @@ impl Session {
             .clear()
             .map_err(DatabaseError::map("clear", map::INFLIGHT))
     }
+}
+
+/// How blocks are sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleDistance {
+    /// Mean distance of two samples, bytes allocated.
+    pub bytes: u64,
+    /// CLOCK_MONOTONIC nanoseconds of the moment at which the budget brought it on; `None`: it was asked for.
+    pub since_ns: Option<u64>,
 }
 
 /// Live blocks and their bytes.

@@ -85,10 +85,19 @@ pub struct Limits {
     pub sample_bytes: Option<u64>,
     /// Percent of one CPU.
     pub max_cpu: Option<u32>,
-    /// The same, as allocating calls a second.
-    pub calls_per_second: Option<u64>,
+    /// What hits cost on this host, if that is limited.
+    pub prices: Option<HitPrices>,
     /// What happens above that.
     pub over_budget: Exceeded,
+}
+
+/// What a hit of a probe costs, CPU nanoseconds; see `memscope_ebpf::state::Prices`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HitPrices {
+    /// One.
+    pub hit_ns: u32,
+    /// How much more one that the kernel single-steps.
+    pub step_ns: u32,
 }
 
 /// What happens when collection costs more than it may.

@@ -17,6 +17,7 @@ use crate::collection::survey::survey;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::KernelMap;
 use crate::database::paths::Roots;
+use crate::database::session_file::HitPrices;
 use crate::database::tally::Tally;
 use crate::database::{folder, load};
 use crate::probe::attach;
@@ -129,17 +130,19 @@ impl Calibration {
         self.pair_ns * (1.0 + FRAME_SHARE * frames) * hits / HITS_A_PAIR
     }
 
-    /// What so many hits at a `ret` cost more than at a return probe.
+    /// What so many hits that are single-stepped cost more than others.
     #[must_use]
     pub fn steps_ns(&self, steps: f64) -> f64 {
         self.step_ns * steps
     }
 
-    /// Pairs a second whose cost is this many percent of one CPU.
+    /// The same for the programs, which spend a budget: what one hit costs, and how much more one that is single-stepped.
     #[must_use]
-    pub fn pairs_per_second(&self, percent: u32) -> u64 {
-        let pair = self.pair_ns * (1.0 + FRAME_SHARE * TYPICAL_FRAMES);
-        ((f64::from(percent) * 1e7 / pair) as u64).max(1)
+    pub fn prices(&self) -> HitPrices {
+        HitPrices {
+            hit_ns: (self.cost_ns(1.0, TYPICAL_FRAMES).round() as u32).max(1),
+            step_ns: self.steps_ns(1.0).round() as u32,
+        }
     }
 
     fn measure() -> Result<Self, CalibrationError> {
@@ -271,9 +274,9 @@ mod tests {
         assert_eq!(calibration.cost_ns(3.0, 0.0), 3000.0);
         assert_eq!(calibration.cost_ns(30.0, 100.0).round(), 57_000.0);
         assert_eq!(calibration.steps_ns(2.0), 20_000.0);
-        // 5 % of a second is 50 ms; a pair with ten frames is 3270 ns.
-        assert_eq!(calibration.pairs_per_second(5), 15_290);
-        assert_eq!(calibration.pairs_per_second(0), 1);
+        // A third of a pair with ten frames.
+        let (hit_ns, step_ns) = (1090, 10_000);
+        assert_eq!(calibration.prices(), HitPrices { hit_ns, step_ns });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use memscope_ebpf::call::{CallIndex, CallKind, CallSpec};
 use serde::{Deserialize, Serialize};
 
 use super::exits::{Returns, SeenReturns};
-use super::site::{Module, ProbeSite, SiteNeed, choose_site_in_module};
+use super::site::{Module, ProbeSite, SiteClass, SiteNeed, choose_site_in_module};
 use crate::allocator::discovery::{Discovery, FoundFunction};
 use crate::target::address::{BuildId, ElfAddress, FileOffset, RuntimeAddress};
 use crate::target::loaded::{Content, LoadedImage};
@@ -238,6 +238,7 @@ fn plan_call(
     PlannedCall {
         cookie: CallSpec {
             by_exits: matches!(returns, Returns::ByExits(_)),
+            stepped: site.class == SiteClass::SingleStepped,
             ..site.spec_at_site(function.call)
         }
         .to_cookie(),

@@ -85,6 +85,7 @@ pub fn packed(entries: &[Entry]) -> Entries {
             tid: entry.tid,
             site: SiteIndex(sites.binary_search(&entry.site).unwrap() as u32),
             kind: entry.kind,
+            sampled: false,
         }),
     });
     Entries::new(Runs::in_order(blocks.collect()), now_ms, sites)

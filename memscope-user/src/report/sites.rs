@@ -94,8 +94,39 @@ pub const BIRTH_BINS: usize = 32;
 pub struct Sampling {
     /// Mean distance of two samples, bytes allocated.
     pub sample_bytes: u64,
-    /// Since collection began; otherwise since it exceeded its budget, and earlier blocks were all recorded.
-    pub from_the_start: bool,
+    /// Since when, milliseconds of CLOCK_MONOTONIC, if not since collection began: then it exceeded its budget, and earlier
+    /// blocks were all recorded.
+    pub since_ms: Option<u64>,
+}
+
+impl Sampling {
+    /// Whether no block was ever recorded for sure.
+    #[must_use]
+    pub const fn is_from_the_start(&self) -> bool {
+        self.since_ms.is_none()
+    }
+
+    /// How many blocks of about this size each that was recorded stands for.
+    #[must_use]
+    pub fn stands_for(&self, size: f64) -> f64 {
+        // As the programs sample it: no block is smaller than one byte to them.
+        1.0 / -(-size.max(1.0) / self.sample_bytes as f64).exp_m1()
+    }
+
+    /// What so many recorded blocks stand for, of which only the sum is known: each for as many as one of their mean size, as
+    /// pprof's readers of heap profiles take it.
+    #[must_use]
+    pub fn scaled(&self, recorded: Amount) -> Amount {
+        if recorded.blocks == 0 {
+            return recorded;
+        }
+        let factor = self.stands_for(recorded.bytes as f64 / recorded.blocks as f64);
+        let times = |amount: u64| (amount as f64 * factor).round() as u64;
+        Amount {
+            blocks: times(recorded.blocks),
+            bytes: times(recorded.bytes),
+        }
+    }
 }
 
 /// A database by site.
@@ -120,8 +151,8 @@ pub struct SitesReport {
     pub events: BTreeMap<&'static str, u64>,
     /// Losses by reason, only those that are not zero.
     pub losses: BTreeMap<&'static str, u64>,
-    /// How blocks are sampled; `None` when each is recorded. Figures are of what was recorded until
-    /// [`super::unsample::unsample`] puts estimates in their place.
+    /// How blocks are sampled; `None` when each is recorded. Where they are from the start, figures are of what was recorded
+    /// until [`super::unsample::unsample`] puts estimates in their place; where sampling began later, they are estimates.
     pub sampling: Option<Sampling>,
     /// Further lines for the reader.
     pub notes: Vec<String>,

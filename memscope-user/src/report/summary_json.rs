@@ -225,7 +225,7 @@ impl<'a> DatabasePart<'a> {
             }),
             sampling: report.sampling.map(|sampling| SamplingPart {
                 sample_bytes: sampling.sample_bytes,
-                from_the_start: sampling.from_the_start,
+                from_the_start: sampling.is_from_the_start(),
                 tracked_bytes_error: report.bytes_error().unwrap_or(0),
             }),
             overall,

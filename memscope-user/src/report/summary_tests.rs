@@ -79,7 +79,7 @@ fn sampled() -> Summary {
     let mut report = summary().report;
     report.sampling = Some(Sampling {
         sample_bytes: 1 << 16,
-        from_the_start: true,
+        since_ms: None,
     });
     report
         .notes

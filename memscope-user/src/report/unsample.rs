@@ -1,7 +1,10 @@
-//! Puts estimates in the place of what was recorded, where blocks are sampled. After the judgement, which rests on what
-//! was seen; every rendering then shows the same figures.
+//! Puts estimates in the place of what was recorded, where blocks are sampled from the start. After the judgement, which rests
+//! on what was seen; every rendering then shows the same figures.
+//!
+//! Where the budget brought sampling on later, recorded figures would add up blocks that stand for one and blocks that stand
+//! for hundreds: there they are estimates from the reading on, and so are those that the history keeps.
 
-use super::sites::{Amount, Sampled, SiteFigures, SitesReport};
+use super::sites::{Amount, Sampled, Sampling, SiteFigures, SitesReport};
 use crate::verdict::JudgedDatabase;
 
 /// Replaces every figure of sampled blocks, and the growth told of them. A report in which every block is recorded stays.
@@ -17,11 +20,22 @@ pub fn unsample(report: &mut SitesReport, judged: &mut JudgedDatabase) {
 
 /// The same without verdicts: what stands for how much, site by site.
 pub fn figures(report: &mut SitesReport) -> Vec<Factor> {
-    let Some(sampling) = report.sampling else {
-        return vec![Factor::ONE; report.sites.len()];
-    };
-    let whole = sampling.from_the_start.then_some(sampling.sample_bytes);
-    report.sites.iter_mut().map(|site| estimate(site, whole)).collect()
+    match report.sampling {
+        Some(sampling) if sampling.is_from_the_start() => {
+            report.sites.iter_mut().map(|site| estimate(site, sampling)).collect()
+        }
+        _ => vec![Factor::ONE; report.sites.len()],
+    }
+}
+
+/// How much each block and byte stands for in figures of this database that were kept at earlier reports, of a site or of
+/// all.
+#[must_use]
+pub fn of_the_past(report: &SitesReport, sampled: Option<Sampled>) -> Factor {
+    match report.sampling {
+        Some(sampling) if sampling.is_from_the_start() => Factor::of(sampled),
+        _ => Factor::ONE,
+    }
 }
 
 /// How many blocks and bytes each that was recorded stands for.
@@ -41,8 +55,7 @@ impl Factor {
     };
 
     /// Of a site.
-    #[must_use]
-    pub fn of(sampled: Option<Sampled>) -> Self {
+    fn of(sampled: Option<Sampled>) -> Self {
         let ratio = |estimated: u64, recorded: u64| match recorded {
             0 => 1.0,
             _ => estimated as f64 / recorded as f64,
@@ -63,9 +76,8 @@ impl Factor {
     }
 }
 
-/// What was alive is estimated block by block; what was allocated is known in sum only, and is scaled by its mean size, as
-/// pprof's readers of heap profiles do. Where sampling began later, the sum is of both kinds and stays.
-fn estimate(site: &mut SiteFigures, sample_bytes: Option<u64>) -> Factor {
+/// What was alive is estimated block by block; what was allocated is known in sum only.
+fn estimate(site: &mut SiteFigures, sampling: Sampling) -> Factor {
     let factor = Factor::of(site.sampled);
     if let Some(sampled) = site.sampled {
         site.live = sampled.estimated;
@@ -73,12 +85,10 @@ fn estimate(site: &mut SiteFigures, sample_bytes: Option<u64>) -> Factor {
     for bin in &mut site.births {
         *bin = factor.apply(*bin);
     }
-    if let Some(mean) = sample_bytes {
-        site.allocated = scaled(site.allocated, mean);
-    }
+    let allocated = sampling.scaled(site.allocated);
     site.allocated = Amount {
-        blocks: site.allocated.blocks.max(site.live.blocks),
-        bytes: site.allocated.bytes.max(site.live.bytes),
+        blocks: allocated.blocks.max(site.live.blocks),
+        bytes: allocated.bytes.max(site.live.bytes),
     };
     site.freed = Amount {
         blocks: site.allocated.blocks - site.live.blocks,
@@ -87,38 +97,22 @@ fn estimate(site: &mut SiteFigures, sample_bytes: Option<u64>) -> Factor {
     factor
 }
 
-/// Blocks of the same mean size, each recorded with the probability that this size has.
-fn scaled(amount: Amount, sample_bytes: u64) -> Amount {
-    if amount.blocks == 0 {
-        return amount;
-    }
-    // As the programs sample it: no block is smaller than one byte to them.
-    let mean = (amount.bytes as f64 / amount.blocks as f64).max(1.0);
-    let factor = 1.0 / -(-mean / sample_bytes as f64).exp_m1();
-    Factor {
-        blocks: factor,
-        bytes: factor,
-    }
-    .apply(amount)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::report::model::SiteId;
     use crate::report::samples::{site_stack, sites_report};
-    use crate::report::sites::Sampling;
     use crate::verdict::judge_database;
 
     fn amount(blocks: u64, bytes: u64) -> Amount {
         Amount { blocks, bytes }
     }
 
-    fn sampled_report(from_the_start: bool) -> SitesReport {
+    fn sampled_report(since_ms: Option<u64>) -> SitesReport {
         let mut report = sites_report(320_000);
         report.sampling = Some(Sampling {
             sample_bytes: 10_000,
-            from_the_start,
+            since_ms,
         });
         let mut site = SiteFigures::empty(SiteId(1), site_stack("work"));
         site.live = amount(64, 6400);
@@ -138,7 +132,7 @@ mod tests {
 
     #[test]
     fn figures_and_growth_become_estimates_and_the_verdict_stays() {
-        let mut report = sampled_report(true);
+        let mut report = sampled_report(None);
         let mut judged = judge_database(&report, &());
         let before = judged.judgements[0];
         unsample(&mut report, &mut judged);
@@ -155,16 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn sums_from_before_sampling_began_are_not_scaled() {
-        let mut report = sampled_report(false);
-        figures(&mut report);
-        let site = &report.sites[0];
-        assert_eq!((site.allocated, site.freed), (amount(6432, 643_200), amount(0, 0)));
+    fn figures_of_sampling_that_began_later_are_estimates_already() {
+        let mut report = sampled_report(Some(100));
+        let before = report.sites.clone();
+        assert_eq!(figures(&mut report), [Factor::ONE]);
+        assert_eq!(report.sites, before);
+        assert_eq!(of_the_past(&report, before[0].sampled), Factor::ONE);
+        assert_eq!(report.bytes_error(), Some(157_000));
     }
 
     #[test]
     fn a_report_of_every_block_stays_as_it_is() {
-        let mut report = sampled_report(true);
+        let mut report = sampled_report(None);
         report.sampling = None;
         report.sites[0].sampled = None;
         let before = report.sites.clone();

@@ -8,6 +8,7 @@ use super::births::Births;
 use super::judgement::{Judgement, Need, Reason, Verdict};
 use super::past::PastSites;
 use super::rules::{SiteView, judge_site, lacking_ms};
+use super::sampled;
 use super::thresholds as limit;
 use crate::report::model::{CollectionState, SiteId};
 use crate::report::quantity::Bytes;
@@ -162,7 +163,9 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
         oldest_ms: age(site.oldest_ms),
         youngest_ms: age(site.youngest_ms),
     };
-    judge_site(&view, &points, doubts)
+    let mut judgement = judge_site(&view, &points, doubts);
+    sampled::hold_back(report, site, &mut judgement);
+    judgement
 }
 
 /// The vector that merely holds leaked items is not the leak: a container that grows while the elements of a site leak

@@ -22,6 +22,7 @@ mod database;
 mod judgement;
 mod past;
 pub mod rules;
+mod sampled;
 pub mod thresholds;
 
 #[cfg(test)]

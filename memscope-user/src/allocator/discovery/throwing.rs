@@ -203,6 +203,7 @@ fn passed_by_exceptions() -> CallSpec {
         flags: None,
         by_exits: false,
         rounds: false,
+        stepped: false,
         index: UNNUMBERED,
     }
 }

@@ -52,6 +52,7 @@ fn spec(function: &str) -> CallSpec {
         flags: None,
         by_exits: false,
         rounds: false,
+        stepped: false,
         index: CallIndex(0),
     }
 }
