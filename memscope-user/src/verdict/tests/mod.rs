@@ -6,3 +6,4 @@ mod matrix;
 mod model;
 mod properties;
 mod shapes;
+mod streams;
