@@ -17,6 +17,7 @@ use crate::database::session::Session;
 use crate::database::session_file::Moment;
 use crate::database::sites::SiteTable;
 use crate::history::{Snapshot, Span, Totals};
+use crate::report::cohorts::Cohorts;
 use crate::report::model::{CollectionState, SiteId};
 use crate::report::sites::{Amount, BIRTH_BINS, Sampled, SiteFigures, SitesReport};
 
@@ -132,6 +133,7 @@ pub fn read_moment(session: &Session) -> Result<Snapshot, CollectionError> {
         last_number,
         resident: None,
         complete: true,
+        window_start_ms: None,
         sites,
     })
 }
@@ -223,6 +225,7 @@ struct Alive {
     amount: Amount,
     estimate: Option<Sum>,
     births: Vec<Amount>,
+    cohorts: Option<Cohorts>,
     first_ms: u64,
     last_ms: u64,
 }
@@ -239,7 +242,11 @@ impl Alive {
             self.first_ms = born_ms;
         }
         let length = window.end.saturating_sub(window.start).max(1);
-        let bin = born_ms.saturating_sub(window.start).saturating_mul(BIRTH_BINS as u64) / length;
+        let born_after = born_ms.saturating_sub(window.start);
+        self.cohorts
+            .get_or_insert_with(|| Cohorts::of_window(length))
+            .add(born_after);
+        let bin = born_after.saturating_mul(BIRTH_BINS as u64) / length;
         self.births[(bin as usize).min(BIRTH_BINS - 1)].add(1, size);
         self.amount.add(1, size);
         self.first_ms = self.first_ms.min(born_ms);
@@ -257,6 +264,12 @@ impl Alive {
         }
         for (sum, bin) in figures.births.iter_mut().zip(&self.births) {
             sum.add(bin.blocks, bin.bytes);
+        }
+        if let Some(cohorts) = &self.cohorts {
+            match &mut figures.cohorts {
+                Some(sum) => sum.add_all(cohorts),
+                none => *none = Some(cohorts.clone()),
+            }
         }
         let (oldest, youngest) = (
             now_ms.saturating_sub(self.first_ms),

@@ -1,7 +1,9 @@
 //! The birth-time histogram of what is alive, as the rules look at it.
 
 use super::judgement::Rate;
-use super::thresholds::{GROUPS, MAX_EFFECTIVE, OLD_HEAD, YOUNG_TAIL};
+use super::thresholds::{
+    GOING_ON_LOG_ODDS, GROUPS, MAX_EFFECTIVE, MIN_LOG_ODDS, OLD_HEAD, SLOWING_SURE, SLOWING_SURE_Z, YOUNG_TAIL,
+};
 use crate::report::sites::Amount;
 
 /// The bins of the judged window, oldest first.
@@ -152,7 +154,20 @@ impl<'a> Births<'a> {
         self.log_odds_against(|index| -0.5 * (head + index as f64 + 0.5).ln())
     }
 
-    /// The same against births (of what is alive) in proportion to the exponentials of these logarithms.
+    /// Births may be slowing: they are not clearly better explained by going on.
+    #[must_use]
+    pub fn may_slow(&self) -> bool {
+        self.log_odds_of_going_on() < GOING_ON_LOG_ODDS || self.slows_surely()
+    }
+
+    /// Births are slowing beyond doubt.
+    #[must_use]
+    pub fn slows_surely(&self) -> bool {
+        let halves = self.halves();
+        self.log_odds_of_going_on() <= -MIN_LOG_ODDS || (halves.ratio() < SLOWING_SURE && halves.z < SLOWING_SURE_Z)
+    }
+
+    /// Log likelihood ratio against births (of what is alive) in proportion to the exponentials of these logarithms.
     fn log_odds_against(&self, logarithm: impl Fn(usize) -> f64) -> f64 {
         let settled = self.settled();
         // Kept as logarithms, or an age of a thousand lives would be an infinite one.

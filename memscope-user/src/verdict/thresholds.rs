@@ -95,11 +95,22 @@ pub const EXPECTED_AFTER_START: f64 = 3.0;
 /// A silence is an end when it is this many times as long as the longest one before it.
 pub const SILENCE_FACTOR: f64 = 2.0;
 
-/// Blocks alive of a site at an earlier report that a retention needs.
+/// Old blocks of a site at an earlier report that are worth following.
 pub const MIN_COHORT: u64 = 12;
+
+/// How old: shares of the time until that report. Among the younger are blocks of requests under way, more of them the
+/// longer requests take.
+pub const OLD_AT_A_REPORT: [f64; 3] = [0.125, 0.25, 0.5];
 
 /// Share of these that must still be alive for a leak.
 pub const RETAINED: f64 = 0.95;
+
+/// Share of these below which old blocks are being freed: what was found to leak no longer counts as found.
+pub const LET_GO: f64 = 0.8;
+
+/// Share of the time until now that a found leak must have been confirmed in: unconfirmed for longer than it was watched
+/// before, it is undecided again.
+pub const STANDS: f64 = 0.5;
 
 /// Growth of the later part of the window against the earlier, by time, from which growth between reports is steady.
 pub const STEADY_GROWTH: f64 = 0.75;
