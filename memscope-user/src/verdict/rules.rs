@@ -84,7 +84,7 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
     let mut births = Births::new(site.births, bin_ms);
     if site.frees_nothing() {
         // The oldest is the first there was: what the site did before it was made is nothing to judge.
-        births = births.since_first();
+        births = births.of_what_is_never_freed();
     }
     let now = PastPoint {
         at_ms: site.window_ms,

@@ -55,6 +55,10 @@ pub const MAX_EFFECTIVE: f64 = 1000.0;
 /// the others are rare or come in bursts, and were found by ten minutes (99.7 %).
 pub const GOING_ON_LOG_ODDS: f64 = 0.5;
 
+/// Standard deviations by which births are older in the mean than even ones, from which they may be slowing: even births
+/// are in one of 44 looks.
+pub const SLOWING_TREND: f64 = -2.0;
+
 /// Newer half against older half below which growth slows, when chance is ruled out (see [`SLOWING_SURE_Z`]).
 pub const SLOWING_SURE: f64 = 0.9;
 
