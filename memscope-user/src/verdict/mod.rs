@@ -13,7 +13,7 @@
 //! nothing is judged from its first block on.
 //!
 //! With an earlier report blocks are followed cohort by cohort: those old then and alive now were not merely waiting to be
-//! freed. And a leak once found stands until evidence contradicts it ([`standing`]).
+//! freed. And a leak once found stands until evidence contradicts it (`standing.rs`).
 //!
 //! What no observer can tell apart is not told apart: a store that fills at a constant rate and has released nothing yet
 //! behaves in every respect as a leak does until it first releases something. Such a site is called LEAKING, with
