@@ -22,7 +22,7 @@ use crate::report::unsample::{Factor, of_the_past, unsample};
 use crate::suppress::apply::{Applied, apply};
 use crate::target::identity::TargetId;
 use crate::target::process::Target;
-use crate::verdict::{PastSites, judge_database_but};
+use crate::verdict::{JudgedDatabase, PastSites, judge_database_but};
 
 /// Reads and judges a database.
 ///
@@ -41,11 +41,17 @@ pub fn summarize(
         id: session.file.target,
     };
     let resident = resident(&target);
-    let snapshot = Snapshot::of(&report, session.state()?.last_number, resident);
+    let last_number = session.state()?.last_number;
     let (rules, unread) = suppressions.rules(&session)?;
     let suppressed = apply(&rules, &report, present_modules(&session));
     let snapshots = store::load(&session.paths);
-    let mut summary = summary(&session, report, suppressed, &span, &snapshots);
+    let past = PastOf::new(&snapshots, &report);
+    // Of what was alive at a report, it is not known how much was born in a span.
+    let past: &dyn PastSites = if span.is_whole() { &past } else { &() };
+    let judged = judge_database_but(&report, past, &|site| suppressed.hides(site));
+    // What was recorded, not what it stands for: only that can be followed.
+    let snapshot = Snapshot::of(&report, &judged, last_number, resident);
+    let mut summary = summary(&session, (report, judged), suppressed, &span, &snapshots);
     // After the judgement: a rule that could not be read keeps nothing from being called clean.
     summary.report.notes.extend(unread);
     summary.memory.resident = resident;
@@ -66,15 +72,11 @@ pub fn summarize(
 
 fn summary(
     session: &Session,
-    mut report: SitesReport,
+    (mut report, mut judged): (SitesReport, JudgedDatabase),
     suppressed: Applied,
     span: &Span,
     snapshots: &[Snapshot],
 ) -> Summary {
-    let past = PastOf::new(snapshots, &report);
-    // Of what was alive at a report, it is not known how much was born in a span.
-    let past: &dyn PastSites = if span.is_whole() { &past } else { &() };
-    let mut judged = judge_database_but(&report, past, &|site| suppressed.hides(site));
     unsample(&mut report, &mut judged);
     let previous = snapshots
         .last()

@@ -18,6 +18,7 @@ use crate::database::session::Session;
 use crate::database::session_file::Moment;
 use crate::database::sites::SiteTable;
 use crate::history::{Snapshot, Span, Totals};
+use crate::report::cohorts::Cohorts;
 use crate::report::model::{CollectionState, SiteId};
 use crate::report::sites::{Amount, BIRTH_BINS, Sampled, Sampling, SiteFigures, SitesReport};
 
@@ -135,6 +136,7 @@ pub fn read_moment(session: &Session) -> Result<Snapshot, CollectionError> {
         last_number,
         resident: None,
         complete: true,
+        window_start_ms: None,
         sites,
     })
 }
@@ -238,6 +240,7 @@ struct Alive {
     /// Of the blocks that stand for many, where others stand for one; apart, since they do so in fractions.
     estimated_births: Vec<Sum>,
     odds_changed: bool,
+    cohorts: Option<Cohorts>,
     first_ms: u64,
     last_ms: u64,
 }
@@ -254,7 +257,11 @@ impl Alive {
             self.first_ms = born_ms;
         }
         let length = window.end.saturating_sub(window.start).max(1);
-        let bin = born_ms.saturating_sub(window.start).saturating_mul(BIRTH_BINS as u64) / length;
+        let born_after = born_ms.saturating_sub(window.start);
+        self.cohorts
+            .get_or_insert_with(|| Cohorts::of_window(length))
+            .add(born_after);
+        let bin = born_after.saturating_mul(BIRTH_BINS as u64) / length;
         let bin = (bin as usize).min(BIRTH_BINS - 1);
         let changed = times.odds.filter(|odds| !odds.sampling.is_from_the_start());
         self.odds_changed = changed.is_some();
@@ -289,6 +296,12 @@ impl Alive {
         for (sum, bin) in figures.births.iter_mut().zip(&self.estimated_births) {
             let bin = bin.amount();
             sum.add(bin.blocks, bin.bytes);
+        }
+        if let Some(cohorts) = &self.cohorts {
+            match &mut figures.cohorts {
+                Some(sum) => sum.add_all(cohorts),
+                none => *none = Some(cohorts.clone()),
+            }
         }
         let (oldest, youngest) = (
             now_ms.saturating_sub(self.first_ms),

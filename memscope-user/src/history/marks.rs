@@ -236,7 +236,7 @@ mod tests {
                 blocks: allocated,
                 bytes: allocated * 10,
             },
-            live: Amount::default(),
+            ..Totals::default()
         };
         Snapshot {
             at: Moment {
@@ -246,6 +246,7 @@ mod tests {
             last_number: number,
             resident: None,
             complete: true,
+            window_start_ms: None,
             sites: [(SiteId(9), totals)].into(),
         }
     }

@@ -9,9 +9,9 @@ use crate::database::folder::{self, FolderLock};
 use crate::database::paths::SessionPaths;
 use crate::report::model::SiteId;
 use crate::report::sites::SitesReport;
-use crate::verdict::{PastPoint, PastSites};
+use crate::verdict::{Found, PastPoint, PastSites};
 
-/// Snapshots kept; at most 5 MiB with [`super::snapshot::MOST_SITES`] sites each.
+/// Snapshots kept; at most 8 MiB with [`super::snapshot::MOST_SITES`] sites each.
 pub const MOST_SNAPSHOTS: usize = 32;
 
 /// Reports nearer to each other than this are one.
@@ -118,6 +118,13 @@ impl<'a> PastOf<'a> {
     }
 }
 
+impl PastOf<'_> {
+    /// What counts from the start of a window counts in that one only.
+    fn is_of_window(&self, snapshot: &Snapshot) -> bool {
+        snapshot.window_start_ms == Some(self.window_start_ms)
+    }
+}
+
 impl PastSites for PastOf<'_> {
     fn of(&self, site: SiteId) -> Vec<PastPoint> {
         self.snapshots
@@ -127,7 +134,7 @@ impl PastSites for PastOf<'_> {
             })
             .filter_map(|snapshot| {
                 let totals = match snapshot.sites.get(&site) {
-                    Some(totals) => *totals,
+                    Some(totals) => totals.clone(),
                     // Nothing of it was alive then.
                     None if snapshot.complete => super::Totals::default(),
                     None => return None,
@@ -136,9 +143,18 @@ impl PastSites for PastOf<'_> {
                     at_ms: snapshot.at.monotonic_ms - self.window_start_ms,
                     allocated: totals.allocated,
                     live: totals.live,
+                    cohorts: totals.cohorts.filter(|_| self.is_of_window(snapshot)),
                 })
             })
             .collect()
+    }
+
+    fn found(&self, site: SiteId) -> Option<Found> {
+        let mut before = self.snapshots.iter().rev();
+        let last = before.find(|snapshot| snapshot.at.monotonic_ms < self.until_ms)?;
+        let found = last.sites.get(&site)?.found?;
+        let taken_ms = last.at.monotonic_ms.checked_sub(self.window_start_ms)?;
+        (self.is_of_window(last) && found.confirmed_ms <= taken_ms).then_some(found)
     }
 }
 
@@ -147,7 +163,10 @@ mod tests {
     use super::*;
     use crate::database::paths::Roots;
     use crate::database::session_file::Moment;
+    use crate::history::Totals;
+    use crate::report::cohorts::Cohorts;
     use crate::target::identity::{Pid, StartTime, TargetId};
+    use crate::verdict::Ground;
 
     fn paths(scratch: &Path) -> SessionPaths {
         let roots = Roots {
@@ -171,6 +190,7 @@ mod tests {
             last_number: 0,
             resident: None,
             complete: true,
+            window_start_ms: Some(0),
             sites: [].into(),
         }
     }
@@ -205,6 +225,42 @@ mod tests {
             save(&paths, &at(time)).unwrap();
         }
         assert_eq!(loaded(&paths), [1000, 2000]);
+    }
+
+    #[test]
+    fn cohorts_and_findings_count_in_the_window_they_are_of_only() {
+        let site = SiteId(7);
+        let found = Found {
+            ground: Ground::SteadyGrowth,
+            first_ms: 60_000,
+            confirmed_ms: 70_000,
+            permille: 800,
+        };
+        let totals = Totals {
+            cohorts: Cohorts::from_parts(4000, vec![20]),
+            found: Some(found),
+            ..Totals::default()
+        };
+        let of_window = |window_start_ms, at_ms, until_ms| {
+            let snapshots = [Snapshot {
+                window_start_ms,
+                sites: [(site, totals.clone())].into(),
+                ..at(at_ms)
+            }];
+            let past = PastOf {
+                snapshots: &snapshots,
+                window_start_ms: 1_000,
+                until_ms,
+            };
+            let cohorts = past.of(site).first().and_then(|point| point.cohorts.clone());
+            (cohorts.is_some(), past.found(site))
+        };
+        assert_eq!(of_window(Some(1_000), 71_000, 120_000), (true, Some(found)));
+        assert_eq!(of_window(Some(2_000), 71_000, 120_000), (false, None));
+        assert_eq!(of_window(None, 71_000, 120_000), (false, None));
+        assert_eq!(of_window(Some(1_000), 71_000, 71_000), (false, None), "it is of later");
+        // Confirmed after it was written.
+        assert_eq!(of_window(Some(1_000), 70_999, 120_000), (true, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! million entries need no more memory than the model does.
 
 pub mod clock;
+pub mod cohorts;
 pub mod entries;
 mod escape;
 pub mod json;

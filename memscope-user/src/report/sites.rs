@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::cohorts::Cohorts;
 use super::model::{Collection, Gap, SiteId, Stack, TargetDescription};
 
 /// Blocks and their bytes.
@@ -38,6 +39,8 @@ pub struct SiteFigures {
     pub live: Amount,
     /// Birth times of what is alive: blocks and bytes in [`BIRTH_BINS`] equal bins over [`SitesReport::window`].
     pub births: Vec<Amount>,
+    /// The same blocks on a grid that can be compared with earlier reports'; `None` when none lives.
+    pub cohorts: Option<Cohorts>,
     /// Milliseconds since the oldest live block was born; `None` when none lives.
     pub oldest_ms: Option<u64>,
     /// Milliseconds since the youngest live block was born; `None` when none lives.
@@ -79,6 +82,7 @@ impl SiteFigures {
             freed: Amount::default(),
             live: Amount::default(),
             births: vec![Amount::default(); BIRTH_BINS],
+            cohorts: None,
             oldest_ms: None,
             youngest_ms: None,
             sampled: None,

@@ -161,6 +161,10 @@ fn suspect(out: &mut dyn io::Write, row: &Row<'_>, every_frame: bool) -> io::Res
         1 => write!(out, "; 1 earlier report")?,
         several => write!(out, "; {several} earlier reports")?,
     }
+    // A standing one says so itself.
+    if let Some(since @ 1..) = evidence.leaking_for_ms.filter(|_| !judgement.reason.is_standing()) {
+        write!(out, "; first found {} ago", Seconds(since / 1000))?;
+    }
     if let Some(sampled) = figures.sampled {
         write!(out, "; rests on {} recorded blocks", Count(sampled.recorded.blocks))?;
     }

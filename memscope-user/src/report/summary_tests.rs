@@ -13,7 +13,7 @@ use super::unsample::unsample;
 use super::{summary_json, summary_text};
 use crate::suppress::apply::{Applied, apply};
 use crate::suppress::rules::{Origin, parse};
-use crate::verdict::{Verdict, judge_database, judge_database_but};
+use crate::verdict::{Found, Ground, PastPoint, PastSites, Verdict, judge_database, judge_database_but};
 
 const WINDOW_MS: u64 = 320_000;
 
@@ -123,6 +123,59 @@ fn text(summary: &Summary, selection: &Selection) -> String {
 #[test]
 fn a_report_reads_from_what_is_not_seen_to_the_next_command() {
     golden("summary_golden.txt", &text(&summary(), &Selection::default()));
+}
+
+/// A report in which the leak was found before, once more or not anew.
+fn found_before(confirmed: bool) -> Summary {
+    struct Before(Found);
+    impl PastSites for Before {
+        fn of(&self, _: SiteId) -> Vec<PastPoint> {
+            Vec::new()
+        }
+        fn found(&self, site: SiteId) -> Option<Found> {
+            (site == SiteId(0x0123_4567_c120_29d8)).then_some(self.0)
+        }
+    }
+    let mut summary = summary();
+    if !confirmed {
+        summary.report.sites[0] = site(
+            0x0123_4567_c120_29d8,
+            "servGetMem",
+            |bin| u64::from(bin % 4 == 1),
+            2048,
+            0,
+        );
+    }
+    let before = Before(Found {
+        ground: Ground::SteadySurvivors,
+        first_ms: 65_000,
+        confirmed_ms: 200_000,
+        permille: 880,
+    });
+    summary.judged = judge_database(&summary.report, &before);
+    summary
+}
+
+#[test]
+fn a_leak_found_before_is_told_since_when_and_by_what() {
+    let confirmed = text(&found_before(true), &Selection::default());
+    assert!(
+        confirmed.contains("survivors at a steady share over birth time; first found 255 s ago\n"),
+        "{confirmed}"
+    );
+    golden(
+        "summary_standing_golden.txt",
+        &text(&found_before(false), &Selection::default()),
+    );
+    for (confirmed, ago) in [(true, 0), (false, 120)] {
+        let document = document(&[found_before(confirmed)], &Selection::default());
+        let site = &document["databases"][0]["sites"][0];
+        assert_eq!(
+            (&site["leaking_for_s"], &site["confirmed_s_ago"]),
+            (&255.into(), &ago.into())
+        );
+        check::document(&document);
+    }
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The birth-time histogram of what is alive, as the rules look at it.
 
 use super::judgement::Rate;
-use super::thresholds::{GROUPS, MAX_EFFECTIVE, OLD_HEAD, YOUNG_TAIL};
+use super::thresholds::{
+    GOING_ON_LOG_ODDS, GROUPS, MAX_EFFECTIVE, MIN_LOG_ODDS, OLD_HEAD, SLOWING_SURE, SLOWING_SURE_Z, SLOWING_TREND,
+    YOUNG_TAIL,
+};
 use crate::report::sites::Amount;
 
 /// The bins of the judged window, oldest first.
@@ -9,6 +12,8 @@ use crate::report::sites::Amount;
 pub struct Births<'a> {
     bins: &'a [Amount],
     bin_ms: f64,
+    /// Share at the young end that does not count.
+    tail: f64,
 }
 
 /// The older and the newer half of the settled survivors.
@@ -38,16 +43,22 @@ impl<'a> Births<'a> {
     /// The bins of a window, each `bin_ms` milliseconds long.
     #[must_use]
     pub const fn new(bins: &'a [Amount], bin_ms: f64) -> Self {
-        Self { bins, bin_ms }
+        Self {
+            bins,
+            bin_ms,
+            tail: YOUNG_TAIL,
+        }
     }
 
-    /// The same from the bin of the oldest survivor on: a site that began late is judged by the time since.
+    /// The same of a site that frees nothing: from the bin of the oldest survivor on, since one that began late is judged by
+    /// the time since; and to the end, since none of its blocks is of a request under way.
     #[must_use]
-    pub fn since_first(&self) -> Self {
+    pub fn of_what_is_never_freed(&self) -> Self {
         let first = self.bins.iter().position(|bin| bin.blocks > 0).unwrap_or(0);
         Self {
             bins: &self.bins[first..],
             bin_ms: self.bin_ms,
+            tail: 0.0,
         }
     }
 
@@ -79,7 +90,7 @@ impl<'a> Births<'a> {
     fn settled(&self) -> &'a [Amount] {
         let count = self.bins.len();
         let head = (count as f64 * OLD_HEAD).ceil() as usize;
-        let tail = (count as f64 * YOUNG_TAIL).ceil() as usize;
+        let tail = (count as f64 * self.tail).ceil() as usize;
         self.bins.get(head..count.saturating_sub(tail)).unwrap_or(&[])
     }
 
@@ -152,7 +163,38 @@ impl<'a> Births<'a> {
         self.log_odds_against(|index| -0.5 * (head + index as f64 + 0.5).ln())
     }
 
-    /// The same against births (of what is alive) in proportion to the exponentials of these logarithms.
+    /// Standard deviations by which the settled survivors are younger in the mean than even births would be, bursts allowed
+    /// for (Laplace's test of a trend).
+    #[must_use]
+    pub fn trend(&self) -> f64 {
+        let settled = self.settled();
+        let blocks = sum(settled).blocks as f64;
+        if blocks == 0.0 {
+            return 0.0;
+        }
+        let count = settled.len() as f64;
+        let places = settled.iter().enumerate();
+        let mean = places
+            .map(|(index, bin)| (index as f64 + 0.5) * bin.blocks as f64)
+            .sum::<f64>()
+            / blocks;
+        (mean / count - 0.5) * (12.0 * self.effective()).sqrt()
+    }
+
+    /// Births may be slowing: they are not clearly better explained by going on, or tend to.
+    #[must_use]
+    pub fn may_slow(&self) -> bool {
+        self.log_odds_of_going_on() < GOING_ON_LOG_ODDS || self.trend() < SLOWING_TREND || self.slows_surely()
+    }
+
+    /// Births are slowing beyond doubt.
+    #[must_use]
+    pub fn slows_surely(&self) -> bool {
+        let halves = self.halves();
+        self.log_odds_of_going_on() <= -MIN_LOG_ODDS || (halves.ratio() < SLOWING_SURE && halves.z < SLOWING_SURE_Z)
+    }
+
+    /// Log likelihood ratio against births (of what is alive) in proportion to the exponentials of these logarithms.
     fn log_odds_against(&self, logarithm: impl Fn(usize) -> f64) -> f64 {
         let settled = self.settled();
         // Kept as logarithms, or an age of a thousand lives would be an infinite one.

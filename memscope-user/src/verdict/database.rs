@@ -145,8 +145,10 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
     let age = |age: Option<u64>| age.unwrap_or(0).saturating_sub(since_end).min(window_ms);
     let (mut live, mut allocated) = (site.live, site.allocated);
     let mut points = Vec::new();
+    let (mut cohorts, mut found) = (None, None);
     if from_bin == 0 {
         points = past.of(site.id);
+        (cohorts, found) = (site.cohorts.as_ref(), past.found(site.id));
     } else {
         live = Births::new(births, 1.0).total();
         // How much of what was allocated falls into the rest of the window is not known: its share of the time is taken.
@@ -158,10 +160,12 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
         allocated,
         live,
         births,
+        cohorts,
         window_ms,
         settled_ms: settled_ms(report),
         oldest_ms: age(site.oldest_ms),
         youngest_ms: age(site.youngest_ms),
+        found,
     };
     let mut judgement = judge_site(&view, &points, doubts);
     sampled::hold_back(report, site, &mut judgement);
@@ -171,8 +175,7 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
 /// The vector that merely holds leaked items is not the leak: a container that grows while the elements of a site leak
 /// waits for that site's verdict. Which site's: the one that leaks the most blocks.
 fn put_containers_behind_contents(report: &SitesReport, judgements: &mut [Judgement]) {
-    let leaking =
-        |judgement: &Judgement| judgement.verdict == Verdict::Leaking && judgement.reason != Reason::GrowingContainer;
+    let leaking = |judgement: &Judgement| judgement.verdict == Verdict::Leaking && !judgement.reason.is_container();
     let contents: Option<SiteId> = report
         .sites
         .iter()
@@ -182,8 +185,9 @@ fn put_containers_behind_contents(report: &SitesReport, judgements: &mut [Judgem
         .map(|(site, _)| site.id);
     let Some(of) = contents else { return };
     for judgement in judgements {
-        if judgement.reason == Reason::GrowingContainer {
+        if judgement.reason.is_container() {
             judgement.verdict = Verdict::Undecided;
+            (judgement.found, judgement.evidence.leaking_for_ms) = (None, None);
             judgement.reason = Reason::Needs(Need::Contents { of });
         }
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use super::standing::{Found, Ground};
 use crate::report::model::SiteId;
+use crate::report::quantity::Seconds;
 
 /// What a site is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +53,17 @@ pub enum Reason {
     SteadyGrowth,
     /// A few blocks that only grow, from report to report.
     GrowingContainer,
+    /// An earlier report found it; what was seen since is too little to say so anew, and contradicts nothing.
+    Standing {
+        /// By which rule.
+        ground: Ground,
+        /// When first.
+        first_ms_ago: u64,
+        /// When last.
+        confirmed_ms_ago: u64,
+        /// What is missing to say so anew.
+        need: Need,
+    },
     /// Fewer and fewer survivors: the newer half against the older.
     Flattened {
         /// Births of the newer half over those of the older.
@@ -125,6 +138,25 @@ impl fmt::Display for Need {
 }
 
 impl Reason {
+    /// What is meant is a container that grows.
+    #[must_use]
+    pub const fn is_container(self) -> bool {
+        matches!(
+            self,
+            Self::GrowingContainer
+                | Self::Standing {
+                    ground: Ground::GrowingContainer,
+                    ..
+                }
+        )
+    }
+
+    /// Found by an earlier report, and not anew.
+    #[must_use]
+    pub const fn is_standing(self) -> bool {
+        matches!(self, Self::Standing { .. })
+    }
+
     /// Name in JSON.
     #[must_use]
     pub const fn key(self) -> &'static str {
@@ -132,6 +164,7 @@ impl Reason {
             Self::SteadySurvivors => "steady_survivors",
             Self::SteadyGrowth => "steady_growth",
             Self::GrowingContainer => "growing_container",
+            Self::Standing { .. } => "standing",
             Self::Flattened { .. } => "flattened",
             Self::Stopped { .. } => "stopped",
             Self::Bounded => "bounded",
@@ -156,6 +189,18 @@ impl fmt::Display for Reason {
             Self::SteadySurvivors => f.write_str("survivors at a steady share over birth time"),
             Self::SteadyGrowth => f.write_str("steady growth between reports, and old blocks stay"),
             Self::GrowingContainer => f.write_str("a container that only grows from report to report"),
+            Self::Standing {
+                ground,
+                first_ms_ago,
+                confirmed_ms_ago,
+                need,
+            } => write!(
+                f,
+                "found leaking {} ago ({}); the last {} contradict nothing and are too quiet to say it anew: {need}",
+                Seconds(first_ms_ago / 1000),
+                ground.reason(),
+                Seconds(confirmed_ms_ago / 1000)
+            ),
             Self::Flattened { ratio } => write!(
                 f,
                 "flattening: the newer half of the time has {:.0} % of the older half's survivors",
@@ -196,6 +241,8 @@ pub struct Evidence {
     pub survivors: u64,
     /// Earlier reports that were used.
     pub earlier_reports: usize,
+    /// Of a leak, the time since a report first found it; 0 at that report.
+    pub leaking_for_ms: Option<u64>,
     /// 0 to 1: falls with few events, short windows, uneven growth, losses and doubts.
     pub confidence: f64,
 }
@@ -211,4 +258,18 @@ pub struct Judgement {
     pub evidence: Evidence,
     /// It grows, whatever the verdict: an undecided site that grows keeps a database from being called clean.
     pub grows: bool,
+    /// Of a leak, when it was found and confirmed: for later reports.
+    pub found: Option<Found>,
+}
+
+impl Judgement {
+    /// Of a leak, the time since a report last found it by its own evidence: 0 when this one did.
+    #[must_use]
+    pub const fn confirmed_ms_ago(&self) -> Option<u64> {
+        match (self.verdict, self.reason) {
+            (Verdict::Leaking, Reason::Standing { confirmed_ms_ago, .. }) => Some(confirmed_ms_ago),
+            (Verdict::Leaking, _) => Some(0),
+            _ => None,
+        }
+    }
 }

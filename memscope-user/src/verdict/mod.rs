@@ -12,6 +12,9 @@
 //! load does, blocks that live about as long as the window, a cache that fills and begins to let go. A site that frees
 //! nothing is judged from its first block on.
 //!
+//! With an earlier report blocks are followed cohort by cohort: those old then and alive now were not merely waiting to be
+//! freed. And a leak once found stands until evidence contradicts it (`standing.rs`).
+//!
 //! What no observer can tell apart is not told apart: a store that fills at a constant rate and has released nothing yet
 //! behaves in every respect as a leak does until it first releases something. Such a site is called LEAKING, with
 //! "nothing was ever freed" among its evidence and its confidence held below [`thresholds::NEVER_FREED_CEILING`].
@@ -23,6 +26,7 @@ mod judgement;
 mod past;
 pub mod rules;
 mod sampled;
+mod standing;
 pub mod thresholds;
 
 #[cfg(test)]
@@ -33,3 +37,4 @@ pub use database::{Doubts, JudgedDatabase, Overall, judge_database, judge_databa
 pub use judgement::{Evidence, Judgement, Need, Rate, Reason, Verdict};
 pub use past::{PastPoint, PastSites, Series};
 pub use rules::{SiteView, judge_site};
+pub use standing::{Found, Ground};

@@ -5,7 +5,9 @@ use super::confidence::{Grounds, confidence};
 use super::database::Doubts;
 use super::judgement::{Evidence, Judgement, Need, Reason, Verdict};
 use super::past::{PastPoint, Series};
+use super::standing::{Found, hold};
 use super::thresholds as limit;
+use crate::report::cohorts::Cohorts;
 use crate::report::sites::Amount;
 
 /// One site as it is judged. Everything counts from the beginning of the judged window.
@@ -17,6 +19,8 @@ pub struct SiteView<'a> {
     pub live: Amount,
     /// Their birth times: equal bins over the window, oldest first.
     pub births: &'a [Amount],
+    /// The same on a grid that can be compared with earlier reports'.
+    pub cohorts: Option<&'a Cohorts>,
     /// Length of the window, milliseconds.
     pub window_ms: u64,
     /// Time since the end of the window in which frees were still seen, milliseconds: 0 for a window that lasts.
@@ -25,6 +29,8 @@ pub struct SiteView<'a> {
     pub oldest_ms: u64,
     /// Age of the youngest at the end of the window, milliseconds.
     pub youngest_ms: u64,
+    /// What the last report found.
+    pub found: Option<Found>,
 }
 
 impl SiteView<'_> {
@@ -78,16 +84,15 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
     let mut births = Births::new(site.births, bin_ms);
     if site.frees_nothing() {
         // The oldest is the first there was: what the site did before it was made is nothing to judge.
-        births = births.since_first();
+        births = births.of_what_is_never_freed();
     }
-    let series = Series::new(
-        past,
-        PastPoint {
-            at_ms: site.window_ms,
-            allocated: site.allocated,
-            live: site.live,
-        },
-    );
+    let now = PastPoint {
+        at_ms: site.window_ms,
+        allocated: site.allocated,
+        live: site.live,
+        cohorts: site.cohorts.cloned(),
+    };
+    let series = Series::new(past, &now);
     let (mut verdict, mut reason) = decide(site, &births, &series);
     let survivors = births.survivors().blocks;
     let freed = site.allocated.blocks.saturating_sub(site.live.blocks);
@@ -122,7 +127,7 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
             sure.min(0.5)
         };
     }
-    Judgement {
+    let fresh = Judgement {
         verdict,
         reason,
         evidence: Evidence {
@@ -132,9 +137,12 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
             survivors,
             earlier_reports: series.len(),
             confidence: sure,
+            leaking_for_ms: None,
         },
         grows: grows(verdict, reason, &births),
-    }
+        found: None,
+    };
+    hold(fresh, site.found, site.window_ms, &births, &series)
 }
 
 /// Survivors in both halves, or a container that has grown: whatever it is called, it has more than it had.
@@ -200,9 +208,7 @@ fn decide(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>) -> (Ver
             _ => Need::LongerSpan,
         });
     }
-    let slowing = births.log_odds_of_going_on() < limit::GOING_ON_LOG_ODDS
-        || (ratio < limit::SLOWING_SURE && halves.z < limit::SLOWING_SURE_Z);
-    if slowing || births.occupied() < limit::MIN_GROUPS {
+    if births.may_slow() || births.occupied() < limit::MIN_GROUPS {
         return undecided(match site.settled_ms {
             0 => Need::Course { seconds: as_long_again },
             _ => Need::LongerSpan,
@@ -284,7 +290,7 @@ fn among_freed(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>, fr
     let catching_up = series
         .share_freed_in_the_middle()
         .is_some_and(|before| freed > before * limit::FREES_CATCH_UP);
-    if !catching_up && series.grows_steadily(births, site.births) {
+    if series.grows_on() && series.old_ones_stay() {
         return (Verdict::Leaking, Reason::SteadyGrowth);
     }
     let turned_over = site.allocated.blocks >= site.live.blocks.saturating_mul(limit::TURNOVERS);
@@ -294,7 +300,7 @@ fn among_freed(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>, fr
     let survivors = births.survivors().blocks;
     // One look does not tell a leak from a cache that has been filling and lets go since, until that has turned over.
     let even = turned_over && halves.ratio() <= limit::RISING && survivors >= limit::MIN_SURVIVORS_AMONG_FREED;
-    if even && !catching_up && outlasts(site, births, freed) {
+    if even && !catching_up && !series.old_ones_go() && outlasts(site, births, freed) {
         return (Verdict::Leaking, Reason::SteadySurvivors);
     }
     (Verdict::Undecided, Reason::Needs(Need::LaterReport))

@@ -122,6 +122,8 @@ struct Suspect {
     bytes_per_minute: u64,
     oldest_s: u64,
     confidence: f64,
+    /// 0 when found by this check's own evidence.
+    confirmed_s_ago: u64,
     path: String,
 }
 
@@ -137,6 +139,7 @@ impl From<&Row<'_>> for Suspect {
             oldest_s: figures.oldest_ms.unwrap_or(0) / 1000,
             // A percent is finer than it is known; rounded down, since nothing is sure.
             confidence: (row.judgement.evidence.confidence * 100.0).floor() / 100.0,
+            confirmed_s_ago: row.judgement.confirmed_ms_ago().unwrap_or(0) / 1000,
             path: own_path(&figures.stack),
         }
     }
@@ -205,13 +208,17 @@ impl Finding {
         };
         let who = format!("process {} {}{ended}", self.pid, Escaped(&self.comm));
         for suspect in &self.suspects {
+            let confirmed = match suspect.confirmed_s_ago {
+                0 => String::new(),
+                seconds => format!(", last confirmed {seconds} s ago"),
+            };
             let (about, error) = match suspect.bytes_error {
                 Some(error) => ("about ", format!(" ± {}", Bytes(error))),
                 None => ("", String::new()),
             };
             writeln!(
                 out,
-                "{who}: LEAKING site {} {about}{}{error} in {about}{} blocks, {}/min, oldest {} s, confidence {:.0} %: {}",
+                "{who}: LEAKING site {} {about}{}{error} in {about}{} blocks, {}/min, oldest {} s, confidence {:.0} %{confirmed}: {}",
                 suspect.site,
                 Bytes(suspect.bytes),
                 Count(suspect.blocks),

@@ -4,7 +4,7 @@ use super::model::{FOREVER, Random, Stream};
 use crate::report::model::{CollectionState, Gap, SiteId};
 use crate::report::samples;
 use crate::report::sites::{SiteFigures, SitesReport};
-use crate::verdict::{Need, Overall, PastPoint, PastSites, Reason, Verdict, judge_database};
+use crate::verdict::{Found, Need, Overall, PastPoint, PastSites, Reason, Verdict, judge_database};
 
 const NOW: u64 = 120_000;
 
@@ -36,6 +36,7 @@ fn figures(id: u64, stream: &Stream) -> SiteFigures {
         now.allocated.bytes - now.live.bytes,
     );
     figures.births = stream.births(NOW);
+    figures.cohorts = Some(stream.cohorts(NOW));
     figures.oldest_ms = alive().max();
     figures.youngest_ms = alive().min();
     figures
@@ -140,6 +141,10 @@ impl PastSites for Earlier {
         [20, 40, 60, 80, 100]
             .map(|s| self.0[site.0 as usize - 1].point(s * 1000))
             .to_vec()
+    }
+
+    fn found(&self, _: SiteId) -> Option<Found> {
+        None
     }
 }
 

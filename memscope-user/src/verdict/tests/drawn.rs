@@ -1,30 +1,18 @@
 //! The shapes of the live corpus (`tests/programs/*_shapes.c`) as streams, with rates and lives drawn as they are there.
 
 use super::model::{FOREVER, Random, Stream};
-use super::shapes::{Label, Shape, lru_of, replaced};
-
-const fn leak(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape {
-    Shape {
-        name,
-        label: Label::Leak,
-        make,
-    }
-}
-
-const fn sound(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape {
-    Shape {
-        name,
-        label: Label::Sound,
-        make,
-    }
-}
+use super::shapes::{Shape, leak, sound};
+use super::streams::{bursts, cached, forever, lives, lost_or, replaced, requests};
 
 /// Every one whose verdict does not rest on sizes.
 pub const DRAWN: &[Shape] = &[
     leak("steady_small", |random, to| steady(random, to, 20.0, 200.0)),
     leak("steady_large", |random, to| steady(random, to, 500.0, 1500.0)),
     leak("rare", |random, to| steady(random, to, 2000.0, 4000.0)),
-    leak("bursty", bursty),
+    leak("bursty", |random, to| {
+        let (every, more) = (random.pick(4000.0, 8000.0), 10 + random.below(50));
+        bursts(random, to, every, 0.3, (5, more))
+    }),
     leak("one_thread_of_many", |random, to| {
         let (share, mean) = (1.0 / (3.0 + random.below(5) as f64), random.pick(60.0, 200.0));
         requests(random, to, mean * share, share, 20.0)
@@ -174,48 +162,9 @@ pub const DRAWN: &[Shape] = &[
     }),
 ];
 
-fn forever(moments: &[u64]) -> Stream {
-    lives(moments, |_| FOREVER)
-}
-
-fn lives(moments: &[u64], mut died: impl FnMut(u64) -> u64) -> Stream {
-    let mut stream = Stream::default();
-    moments.iter().for_each(|at| stream.add(*at, died(*at), 64));
-    stream
-}
-
 fn steady(random: &mut Random, to: u64, least: f64, most: f64) -> Stream {
     let mean = random.pick(least, most);
     forever(&random.moments(mean, 0, to))
-}
-
-fn bursty(random: &mut Random, to: u64) -> Stream {
-    let (every, most) = (random.pick(4000.0, 8000.0), 10 + random.below(50));
-    let (mut stream, mut at) = (Stream::default(), 0.0);
-    loop {
-        at += every * (0.7 + 0.6 * random.unit());
-        if at >= to as f64 {
-            return stream;
-        }
-        for _ in 0..5 + random.below(most) {
-            at += random.exponential(8.0);
-            stream.add(at as u64, FOREVER, 64);
-        }
-    }
-}
-
-/// A share of requests is lost; the rest lives an exponential time.
-fn requests(random: &mut Random, to: u64, mean: f64, share: f64, life: f64) -> Stream {
-    let moments = random.moments(mean, 0, to);
-    lives(&moments, |at| lost_or(random, at, share, life))
-}
-
-fn lost_or(random: &mut Random, at: u64, share: f64, life: f64) -> u64 {
-    if random.unit() < share {
-        FOREVER
-    } else {
-        at + random.exponential(life) as u64 + 1
-    }
 }
 
 /// The same under a load that swings.
@@ -230,15 +179,6 @@ fn swinging(random: &mut Random, to: u64, mean: f64, share: f64, life: f64) -> S
         }
         stream.add(at as u64, lost_or(random, at as u64, share, life), 64);
     }
-}
-
-fn cached(random: &mut Random, from: u64, to: u64, mean: f64, room: f64, keys: f64, skew: f64) -> Stream {
-    let requests: Vec<(u64, u64)> = random
-        .moments(mean, from.min(to), to)
-        .into_iter()
-        .map(|at| (at, (random.unit().powf(skew) * keys) as u64))
-        .collect();
-    lru_of(&requests, room as usize)
 }
 
 fn behind_cache(random: &mut Random, to: u64) -> Stream {

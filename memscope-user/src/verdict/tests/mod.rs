@@ -6,3 +6,5 @@ mod matrix;
 mod model;
 mod properties;
 mod shapes;
+mod standing;
+mod streams;

@@ -1,8 +1,9 @@
 //! The naive allocator: a list of blocks with birth, death and size, looked at at any moment.
 
+use crate::report::cohorts::Cohorts;
 use crate::report::sites::{Amount, BIRTH_BINS};
 use crate::verdict::database::Doubts;
-use crate::verdict::{Judgement, PastPoint, SiteView, judge_site};
+use crate::verdict::{Found, Judgement, PastPoint, SiteView, judge_site};
 
 /// Never freed.
 pub const FOREVER: u64 = u64::MAX;
@@ -40,7 +41,14 @@ impl Stream {
             at_ms: at,
             allocated: Self::amount(self.0.iter().filter(|life| life.born <= at)),
             live: Self::amount(self.alive(at)),
+            cohorts: Some(self.cohorts(at)),
         }
+    }
+
+    pub fn cohorts(&self, at: u64) -> Cohorts {
+        let mut cohorts = Cohorts::of_window(at);
+        self.alive(at).for_each(|life| cohorts.add(life.born));
+        cohorts
     }
 
     pub fn births(&self, at: u64) -> Vec<Amount> {
@@ -58,17 +66,36 @@ impl Stream {
     }
 
     pub fn judge_doubting(&self, at: u64, reports: &[u64], doubts: Doubts) -> Judgement {
+        self.judge_knowing(at, reports, doubts, None)
+    }
+
+    /// One judgement after the other at these moments, each knowing what the one before it found.
+    pub fn watch(&self, reports: &[u64]) -> Vec<Judgement> {
+        let mut found = None;
+        (0..reports.len())
+            .map(|index| {
+                let judgement = self.judge_knowing(reports[index], &reports[..index], Doubts::default(), found);
+                found = judgement.found;
+                judgement
+            })
+            .collect()
+    }
+
+    pub fn judge_knowing(&self, at: u64, reports: &[u64], doubts: Doubts, found: Option<Found>) -> Judgement {
         let births = self.births(at);
+        let cohorts = self.cohorts(at);
         let now = self.point(at);
         let ages = || self.alive(at).map(|life| at - life.born);
         let view = SiteView {
             allocated: now.allocated,
             live: now.live,
             births: &births,
+            cohorts: Some(&cohorts),
             window_ms: at,
             settled_ms: 0,
             oldest_ms: ages().max().unwrap_or(0),
             youngest_ms: ages().min().unwrap_or(0),
+            found,
         };
         let past: Vec<PastPoint> = reports.iter().map(|at| self.point(*at)).collect();
         judge_site(&view, &past, doubts)

@@ -1,8 +1,7 @@
-//! The shapes a program's memory takes, each with its label.
-
-use std::collections::BTreeMap;
+//! The shapes a program's memory takes, each with its label and with rates that stay the same.
 
 use super::model::{FOREVER, Random, Stream};
+use super::streams::{bursts, cached, forever, lives, replaced, requests};
 
 /// What a shape really is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +19,8 @@ pub struct Shape {
     pub make: fn(&mut Random, u64) -> Stream,
 }
 
-const fn leak(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape {
+/// A leak.
+pub const fn leak(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape {
     Shape {
         name,
         label: Label::Leak,
@@ -28,7 +28,8 @@ const fn leak(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape
     }
 }
 
-const fn sound(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape {
+/// No leak.
+pub const fn sound(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shape {
     Shape {
         name,
         label: Label::Sound,
@@ -38,53 +39,44 @@ const fn sound(name: &'static str, make: fn(&mut Random, u64) -> Stream) -> Shap
 
 /// Every shape.
 pub const SHAPES: &[Shape] = &[
-    leak("steady leak, small", |random, to| poisson_leak(random, to, 100.0, 32)),
+    leak("steady leak, small", |random, to| {
+        forever(&random.moments(100.0, 0, to))
+    }),
     leak("steady leak, large", |random, to| {
-        poisson_leak(random, to, 1000.0, 1 << 20)
+        forever(&random.moments(1000.0, 0, to))
     }),
     leak("steady leak, periodic", |_, to| every(to, 500, 64)),
     leak("steady leak, rare", |_, to| every(to, 3000, 512)),
-    leak("bursty leak", |random, to| bursts(random, to, 6000)),
+    leak("bursty leak", |random, to| bursts(random, to, 6000.0, 0.05, (40, 40))),
     leak("one thread of many", |random, to| {
-        leak_among(random, to, 0.05, 20.0, 50.0)
+        requests(random, to, 20.0, 0.05, 50.0)
     }),
     leak("leak behind a cache", |random, to| {
-        leak_among(random, to, 0.2, 50.0, 3000.0)
+        requests(random, to, 50.0, 0.2, 3000.0)
     }),
     leak("leak in a container's elements", |random, to| {
-        poisson_leak(random, to, 30.0, 48)
+        forever(&random.moments(30.0, 0, to))
     }),
-    leak("one request in ten", |random, to| {
-        leak_among(random, to, 0.1, 20.0, 20.0)
-    }),
+    leak("one request in ten", |random, to| requests(random, to, 20.0, 0.1, 20.0)),
     leak("double-speed leak", |random, to| {
-        let mut stream = Stream::default();
-        random
-            .moments(200.0, 0, to / 2)
-            .iter()
-            .for_each(|at| stream.add(*at, FOREVER, 64));
-        random
-            .moments(100.0, to / 2, to)
-            .iter()
-            .for_each(|at| stream.add(*at, FOREVER, 64));
-        stream
+        let mut moments = random.moments(200.0, 0, to / 2);
+        moments.extend(random.moments(100.0, to / 2, to));
+        forever(&moments)
     }),
     leak("vector that never ends", |_, to| vector(to, 2000, u64::MAX)),
-    sound("LRU cache, full", |random, to| lru(random, to, 200, 50.0, 1 << 30)),
-    sound("LRU cache, full, hot keys", lru_skewed),
-    sound("LRU cache, filling", |random, to| lru(random, to, 2000, 40.0, 1500)),
+    sound("LRU cache, full", |random, to| {
+        cached(random, 0, to, 50.0, 200.0, 1e9, 1.0)
+    }),
+    sound("LRU cache, full, hot keys", |random, to| {
+        cached(random, 0, to, 20.0, 300.0, 5000.0, 4.0)
+    }),
+    sound("LRU cache, filling", |random, to| {
+        cached(random, 0, to, 40.0, 2000.0, 1500.0, 1.0)
+    }),
     sound("growing but bounded map", |random, to| {
-        lru(random, to, 1 << 20, 60.0, 800)
+        cached(random, 0, to, 60.0, 1e6, 800.0, 1.0)
     }),
-    sound("start-up tables", |random, to| {
-        let mut stream = Stream::default();
-        random
-            .moments(2.0, 0, 3000)
-            .iter()
-            .for_each(|at| stream.add(*at, FOREVER, 200));
-        let _ = to;
-        stream
-    }),
+    sound("start-up tables", |random, _| forever(&random.moments(2.0, 0, 3000))),
     sound("arena that grows in steps", |_, to| {
         let mut stream = Stream::default();
         let mut at = 500;
@@ -95,20 +87,16 @@ pub const SHAPES: &[Shape] = &[
         stream
     }),
     sound("periodic flush", |random, to| {
-        let mut stream = Stream::default();
-        for at in random.moments(20.0, 0, to) {
-            stream.add(at, (at / 10_000 + 1) * 10_000, 128);
-        }
-        stream
+        lives(&random.moments(20.0, 0, to), |at| (at / 10_000 + 1) * 10_000)
     }),
-    sound("request churn", |random, to| leak_among(random, to, 0.0, 10.0, 40.0)),
+    sound("request churn", |random, to| requests(random, to, 10.0, 0.0, 40.0)),
     sound("idle", |_, _| Stream::default()),
     sound("fragmentation: random replacement", |random, to| {
         replaced(random, to, 300, 30.0)
     }),
     sound("slow random replacement", |random, to| replaced(random, to, 3000, 30.0)),
     sound("leak that stops", |random, to| {
-        poisson_leak(random, to * 2 / 5, 50.0, 64)
+        forever(&random.moments(50.0, 0, to * 2 / 5))
     }),
     sound("vector that ends", |_, to| vector(to, 2000, 1 << 14)),
     sound("vector reused", |random, to| {
@@ -126,12 +114,7 @@ pub const SHAPES: &[Shape] = &[
         stream
     }),
     sound("sessions of a few seconds", |random, to| {
-        let mut stream = Stream::default();
-        for at in random.moments(80.0, 0, to) {
-            let life = random.exponential(5000.0) as u64 + 1;
-            stream.add(at, at + life, 4096);
-        }
-        stream
+        requests(random, to, 80.0, 0.0, 5000.0)
     }),
     sound("pool in use before attach", |random, to| {
         // Its old blocks were born before collection began; only replacements are seen.
@@ -150,104 +133,6 @@ fn every(to: u64, step: u64, size: u64) -> Stream {
     (step..to)
         .step_by(step as usize)
         .for_each(|at| stream.add(at, FOREVER, size));
-    stream
-}
-
-fn poisson_leak(random: &mut Random, to: u64, mean_ms: f64, size: u64) -> Stream {
-    let mut stream = Stream::default();
-    random
-        .moments(mean_ms, 0, to)
-        .iter()
-        .for_each(|at| stream.add(*at, FOREVER, size));
-    stream
-}
-
-fn bursts(random: &mut Random, to: u64, step: u64) -> Stream {
-    let mut stream = Stream::default();
-    for start in (step / 2..to).step_by(step as usize) {
-        for _ in 0..40 + random.below(40) {
-            stream.add(start + random.below(300), FOREVER, 100);
-        }
-    }
-    stream
-}
-
-/// A share of blocks leaks; the rest lives an exponential time.
-fn leak_among(random: &mut Random, to: u64, share: f64, every_ms: f64, life_ms: f64) -> Stream {
-    let mut stream = Stream::default();
-    for at in random.moments(every_ms, 0, to) {
-        let died = if random.unit() < share {
-            FOREVER
-        } else {
-            at + random.exponential(life_ms) as u64 + 1
-        };
-        stream.add(at, died, 64);
-    }
-    stream
-}
-
-/// An LRU cache asked for uniformly random keys; `keys` of them, `room` places.
-fn lru(random: &mut Random, to: u64, room: usize, every_ms: f64, keys: u64) -> Stream {
-    let requests: Vec<(u64, u64)> = random
-        .moments(every_ms, 0, to)
-        .into_iter()
-        .map(|at| (at, random.below(keys)))
-        .collect();
-    lru_of(&requests, room)
-}
-
-/// The same with keys of which few are asked for most of the time.
-fn lru_skewed(random: &mut Random, to: u64) -> Stream {
-    let requests: Vec<(u64, u64)> = random
-        .moments(20.0, 0, to)
-        .into_iter()
-        .map(|at| (at, (random.unit().powi(4) * 5000.0) as u64))
-        .collect();
-    lru_of(&requests, 300)
-}
-
-pub fn lru_of(requests: &[(u64, u64)], room: usize) -> Stream {
-    let mut stream = Stream::default();
-    // Last use of a key by its number among the requests, and the key's place in the stream.
-    let mut order: BTreeMap<usize, u64> = BTreeMap::new();
-    let mut held: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
-    for (now, (at, key)) in requests.iter().enumerate() {
-        let place = match held.get(key) {
-            Some((used, place)) => {
-                order.remove(used);
-                *place
-            }
-            None => {
-                stream.add(*at, FOREVER, 256);
-                stream.0.len() - 1
-            }
-        };
-        held.insert(*key, (now, place));
-        order.insert(now, *key);
-        if held.len() > room
-            && let Some((_, oldest)) = order.pop_first()
-            && let Some((_, place)) = held.remove(&oldest)
-        {
-            stream.0[place].died = *at;
-        }
-    }
-    stream
-}
-
-/// A pool of places of which a random one is replaced each time: the average size of what is alive never changes.
-pub fn replaced(random: &mut Random, to: u64, places: usize, every_ms: f64) -> Stream {
-    let mut stream = Stream::default();
-    let mut pool = Vec::new();
-    for _ in 0..places {
-        pool.push(stream.0.len());
-        stream.add(0, FOREVER, 50);
-    }
-    for at in random.moments(every_ms, 1, to) {
-        let place = random.below(places as u64) as usize;
-        stream.0[pool[place]].died = at;
-        pool[place] = stream.0.len();
-        stream.add(at, FOREVER, 20 + random.below(200));
-    }
     stream
 }
 

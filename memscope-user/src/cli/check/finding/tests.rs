@@ -160,7 +160,7 @@ fn a_suppressed_suspect_is_let_be_and_a_sampled_one_is_about_so_much() {
     });
     report.sampling = Some(Sampling {
         sample_bytes: 1,
-        from_the_start: true,
+        since_ms: None,
     });
     let finding = of(&report, NONE);
     assert!(

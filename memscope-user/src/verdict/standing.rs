@@ -1,0 +1,130 @@
+//! A leak once found stands until evidence contradicts it: a report that merely sees too little takes nothing back.
+//!
+//! It is taken back when a rule decides otherwise (growth has stopped, flattened, is bounded; all is freed), when blocks
+//! that were old when it was last confirmed have been freed, when growth clearly slows, when a container shrinks; and
+//! when it has gone unconfirmed for longer than it was watched before.
+
+use super::births::Births;
+use super::judgement::{Judgement, Need, Reason, Verdict};
+use super::past::Series;
+use super::thresholds as limit;
+
+/// The rule by which a leak was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// [`Reason::SteadySurvivors`].
+    SteadySurvivors,
+    /// [`Reason::SteadyGrowth`].
+    SteadyGrowth,
+    /// [`Reason::GrowingContainer`].
+    GrowingContainer,
+}
+
+impl Ground {
+    /// Every ground; a file has its place here.
+    pub const ALL: [Self; 3] = [Self::SteadySurvivors, Self::SteadyGrowth, Self::GrowingContainer];
+
+    /// Of the reason of a leak; none of what is not one.
+    #[must_use]
+    pub const fn of(reason: Reason) -> Option<Self> {
+        match reason {
+            Reason::SteadySurvivors => Some(Self::SteadySurvivors),
+            Reason::SteadyGrowth => Some(Self::SteadyGrowth),
+            Reason::GrowingContainer => Some(Self::GrowingContainer),
+            _ => None,
+        }
+    }
+
+    /// The reason.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::SteadySurvivors => Reason::SteadySurvivors,
+            Self::SteadyGrowth => Reason::SteadyGrowth,
+            Self::GrowingContainer => Reason::GrowingContainer,
+        }
+    }
+}
+
+/// A leak as it was found. Times are milliseconds since the judged window began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// By which rule it was last confirmed.
+    pub ground: Ground,
+    /// The first report that found it.
+    pub first_ms: u64,
+    /// The last report that did by its own evidence.
+    pub confirmed_ms: u64,
+    /// Confidence then, in thousandths.
+    pub permille: u16,
+}
+
+impl Found {
+    /// Confidence now: less, the longer it is unconfirmed.
+    fn confidence(&self, now_ms: u64) -> f64 {
+        f64::from(self.permille) / 1000.0 * self.confirmed_ms as f64 / now_ms.max(1) as f64
+    }
+
+    fn confirmed(ground: Ground, now_ms: u64, confidence: f64, before: Option<Self>) -> Self {
+        Self {
+            ground,
+            first_ms: before.map_or(now_ms, |found| found.first_ms.min(now_ms)),
+            confirmed_ms: now_ms,
+            permille: (confidence.clamp(0.0, 1.0) * 1000.0) as u16,
+        }
+    }
+}
+
+/// The judgement with what an earlier report found taken into account.
+#[must_use]
+pub(super) fn hold(
+    fresh: Judgement,
+    before: Option<Found>,
+    now_ms: u64,
+    births: &Births<'_>,
+    series: &Series<'_>,
+) -> Judgement {
+    if fresh.verdict == Verdict::Leaking {
+        let ground = Ground::of(fresh.reason);
+        let found = ground.map(|ground| Found::confirmed(ground, now_ms, fresh.evidence.confidence, before));
+        let mut confirmed = Judgement { found, ..fresh };
+        confirmed.evidence.leaking_for_ms = found.map(|found| now_ms - found.first_ms);
+        return confirmed;
+    }
+    let Reason::Needs(need @ (Need::Events { .. } | Need::Course { .. } | Need::LaterReport)) = fresh.reason else {
+        return fresh;
+    };
+    let Some(found) = before.filter(|found| stands(*found, now_ms, births, series)) else {
+        return fresh;
+    };
+    let mut held = Judgement {
+        verdict: Verdict::Leaking,
+        reason: Reason::Standing {
+            ground: found.ground,
+            first_ms_ago: now_ms.saturating_sub(found.first_ms),
+            confirmed_ms_ago: now_ms.saturating_sub(found.confirmed_ms),
+            need,
+        },
+        grows: true,
+        found: Some(found),
+        ..fresh
+    };
+    held.evidence.confidence = found.confidence(now_ms);
+    held.evidence.leaking_for_ms = Some(now_ms.saturating_sub(found.first_ms));
+    held
+}
+
+fn stands(found: Found, now_ms: u64, births: &Births<'_>, series: &Series<'_>) -> bool {
+    let confirmed = found.confirmed_ms as f64;
+    let in_time = (1.0..=now_ms as f64).contains(&confirmed) && confirmed >= now_ms as f64 * limit::STANDS;
+    let contradicted = match found.ground {
+        Ground::GrowingContainer => series.shrank_since(found.confirmed_ms),
+        Ground::SteadySurvivors | Ground::SteadyGrowth => {
+            series
+                .kept_of_old_at(found.confirmed_ms)
+                .is_some_and(|kept| kept < limit::LET_GO)
+                || births.slows_surely()
+        }
+    };
+    in_time && !contradicted && found.confidence(now_ms) >= limit::MIN_CONFIDENCE
+}
