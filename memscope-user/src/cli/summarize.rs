@@ -177,7 +177,17 @@ mod tests {
             last_number: 100,
             resident: Some(1 << 30),
             complete: true,
-            sites: [(SITE, Totals { allocated: live, live })].into(),
+            window_start_ms: None,
+            sites: [(
+                SITE,
+                Totals {
+                    allocated: live,
+                    live,
+                    cohorts: None,
+                    found: None,
+                },
+            )]
+            .into(),
         }
     }
 

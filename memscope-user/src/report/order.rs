@@ -232,6 +232,7 @@ mod tests {
                     tid: 1,
                     site: SiteIndex(1),
                     kind: BlockKind::Heap,
+                    sampled: false,
                 }),
             };
             out[(mixed >> 60) as usize % parts].push(raw);

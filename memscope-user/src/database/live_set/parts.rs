@@ -136,6 +136,7 @@ mod tests {
                 tid: 1,
                 site: SiteIndex(1),
                 kind: BlockKind::Heap,
+                sampled: false,
             }),
         }
     }
