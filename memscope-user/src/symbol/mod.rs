@@ -15,7 +15,6 @@ mod demangle;
 mod functions;
 mod image;
 mod module_map;
-mod open;
 mod places;
 mod saved;
 mod screen;
