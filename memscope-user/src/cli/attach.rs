@@ -139,6 +139,9 @@ pub fn one(
             }
             if verbose {
                 describe(survey, &mut stderr)?;
+                for note in status::room_notes(&Session::open(roots, target.id)?.file.left_out) {
+                    writeln!(stderr, "memscope: {note}")?;
+                }
             }
             remember(roots, target);
             writeln!(stderr, "Creating Memory Scope database")?;

@@ -7,6 +7,7 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::StackEnd;
 
 use super::progress::Progress;
+use crate::database::generations::of_site;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
@@ -140,12 +141,7 @@ fn symbolizer<'a>(
     generation: u16,
 ) -> &'a mut Symbolizer {
     known.entry(generation).or_insert_with(|| {
-        let mapped = session
-            .file
-            .generations
-            .iter()
-            .rev()
-            .find(|mapped| mapped.number as u16 == generation);
+        let mapped = of_site(&session.file.generations, generation);
         Symbolizer::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default(), live)
     })
 }

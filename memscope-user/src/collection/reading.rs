@@ -147,6 +147,7 @@ pub(super) fn moment_of(session: &Session, state: CollectionState) -> Result<u64
 
 pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
     let mut notes = status::limit_notes(session)?;
+    notes.extend(status::room_notes(&session.file.left_out));
     if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \

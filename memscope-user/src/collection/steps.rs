@@ -14,7 +14,7 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Exceeded, Followed, Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Followed, LeftOut, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::host::preflight::{self, Finding};
 use crate::probe::plan::PlannedCall;
@@ -67,7 +67,7 @@ pub fn create(roots: &Roots, target: &Target, settings: &Settings) -> Result<(),
 fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CollectionError> {
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
-    let code = Code::of(target, |_| false)?;
+    let code = Code::of(target)?;
     let capacities = code.capacities(settings);
     drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
@@ -91,6 +91,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         by_hand: settings.by_hand.iter().map(SavedSpec::from).collect(),
         runs: Vec::new(),
         generations: Vec::new(),
+        left_out: LeftOut::default(),
         mappings_seen: Moment::now(),
         layout: code::empty_layout(capacities),
         calls: Vec::new(),
@@ -100,7 +101,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
     }
     file.write(&paths.file())?;
     let mut session = Session::open(roots, target.id)?;
-    code::update(&mut session, code)?;
+    code::update(&mut session, code, &[])?;
     Ok(())
 }
 
