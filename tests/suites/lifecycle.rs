@@ -268,6 +268,8 @@ fn stacks_into_a_library_loaded_after_attach_are_counted_as_stale_until_a_refres
 fn plugin(build: &str) -> String {
     let define = format!("-DBUILD={build}");
     let library = Program::new("plugin.c").flags(&["-shared", "-fPIC", &define]).build();
+    // As the kernel tells it, without `..`.
+    let library = library.canonicalize().expect("the library");
     library.to_str().expect("the path is text").to_owned()
 }
 

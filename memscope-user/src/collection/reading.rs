@@ -92,6 +92,7 @@ pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<Dat
     blocks.truncate(choice.limit.unwrap_or(usize::MAX));
     blocks.shrink_to_fit();
     let ids = naming.sites_of(&blocks);
+    let unnamed = naming.note();
     let mut sites = naming.into_stacks();
     if !suppressed.rules.is_empty() {
         // All were named, so that rules could be applied.
@@ -110,6 +111,7 @@ pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<Dat
         notes: notes(session)?
             .into_iter()
             .chain(estimate.map(|it| it.to_string()))
+            .chain(unnamed)
             .collect(),
         estimate,
         suppressed,

@@ -32,4 +32,4 @@ pub use places::Places;
 pub use saved::{FileStamp, SavedModule, SavedSegment};
 pub use screen::debug_information_is_tame;
 pub use site_id::{FrameIdentity, site_id};
-pub use symbolizer::Symbolizer;
+pub use symbolizer::{NameRoom, Symbolizer};
