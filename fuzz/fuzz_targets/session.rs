@@ -4,10 +4,13 @@
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
+use memscope_ebpf::live::SiteIndex;
+use memscope_ebpf::site::SiteRecord;
 use memscope::allocator::discovery::discover;
 use memscope::allocator::spec::{SavedSpec, SpecKind};
 use memscope::database::load::Capacities;
-use memscope::database::session_file::{Limits, MappedGeneration, Moment, Run, SCHEMA, SessionFile};
+use memscope::database::generations::MappedGeneration;
+use memscope::database::session_file::{LeftOut, Limits, Moment, Run, SCHEMA, SessionFile};
 use memscope::host::preflight::Accepted;
 use memscope::probe::plan::{PlannedCall, plan};
 use memscope::symbol::{FileStamp, ModuleMap, SavedModule, SavedSegment, site_id};
@@ -30,7 +33,10 @@ fuzz_target!(init: seeds::plant([seed()]), |data: &[u8]| {
     for call in &file.calls {
         let _used = (call.spec(), call.programs(), call.site.address());
     }
+    let record = SiteRecord::default();
     for generation in &file.generations {
+        let _belongs = (generation.holds(0), generation.holds(u16::MAX));
+        let _believed = generation.believed(SiteIndex(1), &record, &[0, 1, u64::MAX]);
         let map = ModuleMap::new(generation.modules.clone());
         for segment in generation.modules.iter().flat_map(|module| &module.segments) {
             for address in [segment.start, RuntimeAddress(segment.end.0.saturating_sub(1)), RuntimeAddress(u64::MAX)] {
@@ -93,15 +99,14 @@ fn seed() -> Vec<u8> {
         capacities: Capacities::LEAST,
         limits: Limits::default(),
         accepted: Accepted::default(),
+        followed: None,
         by_hand: vec![SavedSpec {
             kind: SpecKind::Free,
             text: "f(ptr=0)".to_owned(),
         }],
         runs: vec![Run { from: moment, to: None }],
-        generations: vec![MappedGeneration {
-            number: 1,
-            modules: vec![module],
-        }],
+        generations: vec![MappedGeneration::new(1, vec![module])],
+        left_out: LeftOut::default(),
         mappings_seen: moment,
         layout,
         calls: calls(),

@@ -30,11 +30,13 @@ pub enum StackEnd {
     NotRecorded = 10,
     /// A signal handler interrupted a probed call, whose caller only its return probe knows.
     InsideCall = 11,
+    /// Other code had been mapped where the tables were made for; found out afterwards, so that no program writes it.
+    Replaced = 12,
 }
 
 impl StackEnd {
     /// Every reason, in order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Outermost,
         Self::NoTable,
         Self::UnsupportedRule,
@@ -47,6 +49,7 @@ impl StackEnd {
         Self::Busy,
         Self::NotRecorded,
         Self::InsideCall,
+        Self::Replaced,
     ];
 
     /// The reason with this number; `None` past the last.
@@ -71,6 +74,7 @@ impl StackEnd {
             Self::Busy => "unwind tables replaced during the walk",
             Self::NotRecorded => "not recorded",
             Self::InsideCall => "inside another allocator call",
+            Self::Replaced => "code replaced before it was looked at",
         }
     }
 }

@@ -40,6 +40,13 @@ static void do_map(char *path) {
     close(file);
 }
 
+/* One page of code more, with none beside it. */
+static void do_jit(char *rest) {
+    (void)rest;
+    char *pages = mmap(NULL, 3 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED || mprotect(pages + PAGE, PAGE, PROT_READ | PROT_EXEC)) fail("mmap");
+}
+
 static void do_take(char *rest) {
     size_t size = strtoul(rest, NULL, 10);
     hold(malloc(size), size);
@@ -102,4 +109,4 @@ static void do_unreadable(char *rest) {
     pthread_join(thread, NULL);
 }
 
-ACTIONS({"map", do_map}, {"take", do_take}, {"cycle", do_cycle}, {"circle", do_circle}, {"astray", do_astray}, {"unreadable", do_unreadable})
+ACTIONS({"map", do_map}, {"jit", do_jit}, {"take", do_take}, {"cycle", do_cycle}, {"circle", do_circle}, {"astray", do_astray}, {"unreadable", do_unreadable})

@@ -89,6 +89,14 @@ impl Memscope {
         Report::parse(&self.ok(&arguments).stdout).only()
     }
 
+    /// What `session.json` of the only session says, and its length in bytes.
+    pub fn session_file(&self) -> (serde_json::Value, usize) {
+        let files = self.dirs.session_files();
+        let path = files.iter().find(|path| path.ends_with("session.json"));
+        let text = std::fs::read(path.expect("a session")).expect("its file");
+        (serde_json::from_slice(&text).expect("JSON"), text.len())
+    }
+
     /// Demands that nothing of any session is left: no pinned object, no session file.
     pub fn assert_nothing_left(&self) {
         let pinned = self.dirs.pinned();

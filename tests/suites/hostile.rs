@@ -211,6 +211,39 @@ fn overlapping_frame_entries_and_rows_by_the_million_are_bounded() {
 }
 
 #[test]
+fn tables_of_many_images_are_bounded_together_and_what_found_no_room_is_told() {
+    const ID: [u8; 8] = [1, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+    let flags = ["-shared", "-fPIC", "-Wl,--build-id=0x0123456789abcdef"];
+    let mut image = fs::read(Program::new("many_rows.c").flags(&flags).build()).expect("the library");
+    let id = image.windows(8).position(|bytes| bytes == ID).expect("its build id");
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&Program::new("hostile.c").build(), &[]);
+    let pid = target.pid().to_string();
+    // Each has 400 000 rows, and a session four millions.
+    let mut files = Vec::new();
+    for number in 0..20 {
+        image[id] = number;
+        files.push(Mapped::new(&format!("rows-{number}.so"), &image));
+        target.act(&format!("map {}", files[usize::from(number)].path().display()));
+    }
+    let session = Session::guard(&memscope, target.pid());
+    let attached = bounded(&memscope, &["attach", "-v", &pid]).expect_code(0);
+    let told = "no room for the unwind tables of memscope-hostile-";
+    assert!(attached.stderr.contains(told), "{attached}");
+    let stats = bounded(&memscope, &["stats", &pid]).expect_code(0);
+    assert!(stats.stdout.contains(told), "{stats}");
+    let rows = memscope.session_file().0["capacities"]["rows"].as_u64();
+    assert!(rows <= Some(4 << 20), "{rows:?}");
+    // libc is small, and has its table.
+    target.act("take 10007");
+    let database = print(&memscope, &pid);
+    assert_same(&target.ledger(), &database, "the target's own blocks");
+    assert!(database.stack(database.of_size(10_007)[0]).complete);
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
 fn a_decompression_bomb_is_not_unpacked() {
     let mut stream = b"\xfd7zXZ\0\0\x00\xff\x12\xd9\x41\x02\0\x21\x01\x16\0\0\0\x74\x2f\xe5\xa3".to_vec();
     // Chunks of 2 MiB out of 20 bytes each; only the first says that its dictionary is new.

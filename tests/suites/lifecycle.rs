@@ -8,7 +8,7 @@ use memscope_tests::difference::assert_same;
 use memscope_tests::memscope::Memscope;
 use memscope_tests::process;
 use memscope_tests::program::Program;
-use memscope_tests::report::number;
+use memscope_tests::report::{Database, number};
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
 use memscope_tests::traced::Traced;
@@ -273,6 +273,131 @@ fn stacks_into_a_library_loaded_after_attach_are_counted_as_stale_until_a_refres
     memscope.ok(&["refresh", &pid]);
     target.act("take 20011");
     assert_eq!(stale(), met, "the tables are fresh");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+/// The plug-in whose allocating function has this name.
+fn plugin(build: &str) -> String {
+    let define = format!("-DBUILD={build}");
+    let library = Program::new("plugin.c").flags(&["-shared", "-fPIC", &define]).build();
+    // As the kernel tells it, without `..`.
+    let library = library.canonicalize().expect("the library");
+    library.to_str().expect("the path is text").to_owned()
+}
+
+/// Where the target has mapped this file's code.
+fn code_of(target: &Target, file: &str) -> String {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", target.pid())).expect("its mappings");
+    let mut lines = maps
+        .lines()
+        .filter(|line| line.contains(" r-xp ") && line.ends_with(file));
+    let line = lines.next().unwrap_or_else(|| panic!("{file} is not mapped\n{maps}"));
+    line.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+/// The names and the end of the stack that all blocks of a size have.
+fn stack_of(database: &Database, size: u64) -> (Vec<String>, Option<String>) {
+    let blocks = database.of_size(size);
+    assert_eq!(blocks.len(), 5, "{database:#?}");
+    let names = database.functions(blocks[0]).into_iter().map(str::to_owned).collect();
+    (names, database.stack(blocks[0]).end.clone())
+}
+
+const WHOLE: &str = "outermost frame";
+const REPLACED: &str = "code replaced before it was looked at";
+
+#[test]
+fn a_library_in_the_place_of_another_has_not_its_names() {
+    let (first, other) = (plugin("first_build"), plugin("other_build"));
+    let memscope = Memscope::new();
+    let mut target = start("loads.c");
+    target.act(&format!("open {first}"));
+    let place = code_of(&target, &first);
+    let session = memscope.attach(&target);
+    target.act("close");
+    target.act(&format!("open {other}"));
+    assert_eq!(code_of(&target, &other), place, "the hole of the first is taken");
+    target.act("take 20011");
+    let (names, end) = stack_of(&session.print(), 20_011);
+    assert_eq!(
+        names,
+        ["malloc"],
+        "no name of the other build, and no frame found by its rules"
+    );
+    assert_eq!(end.as_deref(), Some(REPLACED));
+    let stats = memscope.ok(&["stats", &target.pid().to_string()]).stdout;
+    assert!(stats.contains(REPLACED), "{stats}");
+    // That print has looked: from now on it is known.
+    target.act("take 30011");
+    let (names, end) = stack_of(&session.print(), 30_011);
+    assert_eq!(names[..3], ["malloc", "other_build", "lib_take"]);
+    assert_eq!(end.as_deref(), Some(WHOLE));
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn blocks_of_a_library_that_was_seen_in_its_place_keep_its_names() {
+    let (first, other) = (plugin("first_build"), plugin("other_build"));
+    let memscope = Memscope::new();
+    let mut target = start("loads.c");
+    target.act(&format!("open {first}"));
+    let place = code_of(&target, &first);
+    let session = memscope.attach(&target);
+    target.act("take 10007");
+    let of_first = |database: &Database| {
+        let (names, end) = stack_of(database, 10_007);
+        assert_eq!(names[..3], ["malloc", "first_build", "lib_take"]);
+        assert_eq!(end.as_deref(), Some(WHOLE));
+    };
+    of_first(&session.print());
+    target.act("close");
+    target.act(&format!("open {other}"));
+    assert_eq!(code_of(&target, &other), place, "the hole of the first is taken");
+    memscope.ok(&["refresh", &target.pid().to_string()]);
+    target.act("take 20011");
+    let database = session.print();
+    of_first(&database);
+    assert_eq!(
+        stack_of(&database, 20_011).0[..3],
+        ["malloc", "other_build", "lib_take"]
+    );
+    // Where nothing has taken its place, a library that has gone keeps its names as well.
+    target.act("close");
+    let database = session.print();
+    assert_eq!(
+        stack_of(&database, 20_011).0[..3],
+        ["malloc", "other_build", "lib_take"]
+    );
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}
+
+#[test]
+fn code_that_is_made_all_the_time_does_not_make_the_session_grow() {
+    let memscope = Memscope::new();
+    let mut target = start("hostile.c");
+    let session = memscope.attach(&target);
+    let mut length = 0;
+    for print in 0..50 {
+        target.act("jit");
+        target.act("take 10007");
+        session.print();
+        let (file, now) = memscope.session_file();
+        let generations = file["generations"].as_array().expect("generations").len();
+        assert!(generations <= 2, "{generations} after {print} prints");
+        if print == 1 {
+            length = now;
+        }
+    }
+    let (file, now) = memscope.session_file();
+    assert!(now < length + 4096, "{length} bytes grew to {now}");
+    let seen = file["generations"][0]["until"].as_u64();
+    assert!(
+        seen >= Some(50),
+        "each print took the new code into the tables: {seen:?}"
+    );
     session.detach();
     assert_eq!(target.quit().code, Some(0));
 }

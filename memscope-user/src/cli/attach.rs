@@ -138,6 +138,9 @@ pub fn one(
             }
             if verbose {
                 describe(survey, &mut said)?;
+                for note in status::room_notes(&Session::open(roots, target.id)?.file.left_out) {
+                    writeln!(said, "memscope: {note}")?;
+                }
             }
             remember(roots, target);
             writeln!(said, "Creating Memory Scope database")?;

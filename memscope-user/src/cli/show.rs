@@ -18,7 +18,7 @@ use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
 use crate::database::session::{LiveTotals, Session};
-use crate::database::session_file::Followed;
+use crate::database::session_file::{Followed, LeftOut};
 use crate::exit::ExitCode;
 use crate::host::calibration::Calibration;
 use crate::report::Escaped;
@@ -50,6 +50,7 @@ struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     regions: Option<Live>,
     mappings: Mappings,
+    left_out: LeftOut,
     sites: Used,
     /// Sites by why their stacks end.
     stack_ends: BTreeMap<&'static str, u64>,
@@ -164,6 +165,7 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
             generation: session.generation()?,
             seen_s_ago: (monotonic_ns() / 1_000_000).saturating_sub(session.file.mappings_seen.monotonic_ms) / 1000,
         },
+        left_out: session.file.left_out.clone(),
         sites: Used {
             used: sites.iter().count() as u64,
             capacity: SITE_CAPACITY,
@@ -203,6 +205,9 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
         "  code           generation {}, as it was {} s ago (`memscope refresh {}`)",
         stats.mappings.generation, stats.mappings.seen_s_ago, stats.pid
     )?;
+    for note in status::room_notes(&stats.left_out) {
+        writeln!(out, "    note: {}", Escaped(&note))?;
+    }
     if let Some(regions) = &stats.regions {
         writeln!(
             out,

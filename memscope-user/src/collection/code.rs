@@ -2,21 +2,26 @@
 //!
 //! A new generation is written in an order that a kill at any instant cannot spoil: pages and rows behind those in use,
 //! then the session file that says where they are, then the mapping table and the switch. What was written before the
-//! file is written over by the next refresh; a file whose last generation was never published is published by it.
+//! file is written over by the next refresh; a generation of the file that was never published is forgotten by it.
+//!
+//! What the images of a target can take of memory is bounded for all together, not only for each: their tables are made
+//! smallest image first, until the room of the kernel's arrays is spent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use memscope_ebpf::limits::{LIVE_CAPACITY, REGION_CAPACITY};
+use memscope_ebpf::site::SiteRecord;
 
 use super::error::CollectionError;
 use super::settings::Settings;
+use crate::database::generations::{MappedGeneration, Range, next_number};
 use crate::database::load::Capacities;
 use crate::database::session::Session;
-use crate::database::session_file::{MappedGeneration, Moment};
+use crate::database::session_file::Moment;
 use crate::symbol::{FileStamp, SavedModule, save_modules};
-use crate::target::address::FileOffset;
+use crate::target::address::{FileOffset, RuntimeAddress};
 use crate::target::elf::ImageBytes;
 use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
@@ -35,6 +40,35 @@ const LONGEST_VDSO: u64 = 1 << 16;
 /// Room in the kernel's arrays for what the target maps later: as much again, and this.
 const SPARE_PAGES: u32 = 8 << 10;
 const SPARE_ROWS: u32 = 64 << 10;
+/// The most of both that a session has: 1 GiB of code, and 40 MB of kernel memory. The same is held while tables are made.
+const MOST_PAGES: u32 = 1 << 20;
+const MOST_ROWS: u32 = 1 << 22;
+/// Names kept of images whose tables found no room.
+const MOST_NAMES: usize = 64;
+
+/// Pages and rows that tables may still take.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    pages: u32,
+    rows: u32,
+}
+
+impl Room {
+    const ALL: Self = Self {
+        pages: MOST_PAGES,
+        rows: MOST_ROWS,
+    };
+
+    /// Takes a table's part, if it is there.
+    fn take(&mut self, table: &UnwindTable) -> bool {
+        let left = |room: u32, part: usize| u32::try_from(part).ok().and_then(|part| room.checked_sub(part));
+        let (Some(pages), Some(rows)) = (left(self.pages, table.pages.len()), left(self.rows, table.rows.len())) else {
+            return false;
+        };
+        *self = Self { pages, rows };
+        true
+    }
+}
 
 /// What a target has mapped executable.
 pub struct Code {
@@ -42,14 +76,21 @@ pub struct Code {
     pub modules: Vec<SavedModule>,
     mappings: Vec<CodeMapping>,
     tables: BTreeMap<String, Arc<UnwindTable>>,
+    /// Names of the images whose tables found no room.
+    without_room: BTreeSet<String>,
 }
 
 impl Code {
-    /// Looks at a target's code. `known` says which images need no table, since they have one.
+    /// Looks at the code of a target that has no session yet.
     ///
     /// # Errors
     /// The target has ended.
-    pub fn of(target: &Target, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
+    pub fn of(target: &Target) -> Result<Self, CollectionError> {
+        Self::but_known(target, Room::ALL, |_| false)
+    }
+
+    /// The same. `known` says which images need no table, since they have one; the tables of the others have this room.
+    fn but_known(target: &Target, mut room: Room, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
         let mappings = target.mappings()?;
         let pid = target.memory_pid();
         // The kernel maps its page of trampolines at the first return probe; it is no code of the target's, and no reason
@@ -59,14 +100,18 @@ impl Code {
             .filter(|mapping| mapping.path != TRAMPOLINES)
             .cloned()
             .collect();
-        let modules = save_modules(pid, &own);
+        let mut modules = save_modules(pid, &own);
+        // Code that is in no file names nothing, and a JIT maps more of it all the time.
+        modules.retain(SavedModule::is_stored);
         // Without the cache a table takes some milliseconds more; it is no reason to fail.
         let cache = TableCache::open(&cache_folder()).ok();
         let mut code = Self {
             modules,
             mappings: Vec::new(),
             tables: BTreeMap::new(),
+            without_room: BTreeSet::new(),
         };
+        let mut images: BTreeMap<String, &Mapping> = BTreeMap::new();
         for mapping in mappings
             .iter()
             .filter(|mapping| mapping.executable && is_users(mapping))
@@ -74,10 +119,8 @@ impl Code {
             let source = code.source(mapping);
             if let CodeSource::Image(key) = &source
                 && !known(key)
-                && !code.tables.contains_key(key)
-                && let Some(table) = table(pid, mapping, cache.as_ref())
             {
-                code.tables.insert(key.clone(), Arc::new(table));
+                images.entry(key.clone()).or_insert(mapping);
             }
             let (start, end, offset) = (mapping.start, mapping.end, mapping.offset);
             code.mappings.push(CodeMapping {
@@ -86,6 +129,18 @@ impl Code {
                 offset,
                 source,
             });
+        }
+        let mut images: Vec<(String, &Mapping)> = images.into_iter().collect();
+        images.sort_by_key(|(_, mapping)| mapping.end.0 - mapping.start.0);
+        for (key, mapping) in images {
+            let Some(table) = table(pid, mapping, cache.as_ref()) else {
+                continue;
+            };
+            if room.take(&table) {
+                code.tables.insert(key, Arc::new(table));
+            } else {
+                code.without_room.insert(mapping.module_name());
+            }
         }
         Ok(code)
     }
@@ -99,11 +154,7 @@ impl Code {
             .iter()
             .find(|module| module.segments.iter().any(|segment| segment.start == mapping.start));
         let Some(module) = saved else { return CodeSource::Bare };
-        match (&module.build_id, &module.file) {
-            (Some(build_id), _) => CodeSource::Image(build_id.as_hex().to_owned()),
-            (None, Some(stamp)) => CodeSource::Image(stamp_key(stamp)),
-            _ => CodeSource::Bare,
-        }
+        key_of(module).map_or(CodeSource::Bare, CodeSource::Image)
     }
 
     /// Sizes of the kernel's arrays for this code, with room for more.
@@ -117,8 +168,8 @@ impl Code {
         Capacities {
             live: settings.live_capacity.unwrap_or(LIVE_CAPACITY),
             regions: if settings.regions { REGION_CAPACITY } else { 0 },
-            pages: pages.saturating_mul(2).saturating_add(SPARE_PAGES),
-            rows: rows.saturating_mul(2).saturating_add(SPARE_ROWS),
+            pages: pages.saturating_mul(2).saturating_add(SPARE_PAGES).min(MOST_PAGES),
+            rows: rows.saturating_mul(2).saturating_add(SPARE_ROWS).min(MOST_ROWS),
         }
     }
 }
@@ -134,42 +185,111 @@ pub fn empty_layout(capacities: Capacities) -> Layout {
 /// # Errors
 /// The target has ended, or a map or the session file cannot be written.
 pub fn refresh(session: &mut Session, target: &Target) -> Result<bool, CollectionError> {
+    // Before the mappings: what was counted by then belongs to what is found in them.
+    let sites = session.site_records()?;
     let layout = &session.file.layout;
-    let code = Code::of(target, |key| layout.placed().any(|(placed, _)| placed == key))?;
-    update(session, code)
+    let (pages, rows) = layout.room();
+    let code = Code::but_known(target, Room { pages, rows }, |key| {
+        layout.placed().any(|(placed, _)| placed == key)
+    })?;
+    update(session, code, &sites)
 }
 
-/// As [`refresh`], with code that has been looked at already.
+/// As [`refresh`], with code that has been looked at already, and the sites as they were before that.
 ///
 /// # Errors
 /// A map or the session file cannot be written.
-pub fn update(session: &mut Session, mut code: Code) -> Result<bool, CollectionError> {
+pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Result<bool, CollectionError> {
     let published = session.generation()?;
-    session.file.mappings_seen = Moment::now();
-    if let Some(last) = session.file.generations.last()
-        && last.number == published
-        && last.modules == code.modules
-    {
+    let file = &mut session.file;
+    file.mappings_seen = Moment::now();
+    // What a killed refresh wrote down and did not publish.
+    file.generations.retain(|generation| generation.number <= published);
+    if let Some(last) = file.generations.last_mut() {
+        last.until = last.until.min(published);
+    }
+    let refresh = file.layout.refresh(&code.mappings, |key| code.tables.remove(key));
+    file.left_out.mappings = refresh.mappings_left_out as u64;
+    for name in code.without_room {
+        if !file.left_out.images.contains(&name) && file.left_out.images.len() < MOST_NAMES {
+            file.left_out.images.push(name);
+        }
+    }
+    let last = file.generations.last_mut().filter(|last| last.until == published);
+    let same_files = last.as_ref().is_some_and(|last| last.modules == code.modules);
+    if let Some(last) = last {
+        if same_files {
+            last.verified = in_use(sites)
+                .filter(|(_, site)| last.holds(site.generation))
+                .map(|(index, site)| (index, site.allocated))
+                .collect();
+        } else {
+            let replaced = replaced(&last.modules, &code.mappings);
+            if replaced.is_empty() {
+                last.verified.clear();
+            }
+            last.replaced.extend(replaced);
+        }
+    }
+    if same_files && session.has_published(&refresh)? {
         session.file.write(&session.paths.file())?;
         return Ok(false);
     }
-    let refresh = session
-        .file
-        .layout
-        .refresh(&code.mappings, |key| code.tables.remove(key));
     session.write_tables(&refresh)?;
-    let number = published + 1;
-    session
-        .file
-        .generations
-        .retain(|generation| generation.number != number);
-    session.file.generations.push(MappedGeneration {
-        number,
-        modules: code.modules,
+    let carried: BTreeSet<u16> = in_use(sites).map(|(_, site)| site.generation).collect();
+    let number = next_number(published, |number| carried.contains(&number));
+    let file = &mut session.file;
+    // A walk that began under the last generation but one may still end; one that began before is dropped.
+    file.generations.retain(|generation| {
+        generation.until.saturating_add(1) >= published || carried.iter().any(|carried| generation.holds(*carried))
     });
+    match file.generations.last_mut() {
+        Some(last) if same_files && last.until + 1 == number => last.until = number,
+        _ => file.generations.push(MappedGeneration::new(number, code.modules)),
+    }
     session.file.write(&session.paths.file())?;
-    session.publish(&refresh)?;
+    session.publish(&refresh, number)?;
     Ok(true)
+}
+
+fn in_use(sites: &[SiteRecord]) -> impl Iterator<Item = (u32, &SiteRecord)> {
+    (0..).zip(sites).filter(|(_, site)| site.hash != 0)
+}
+
+/// Where something else is mapped now, by address, than one of these modules. Where nothing is, nothing is known to have taken
+/// its place.
+fn replaced(modules: &[SavedModule], now: &[CodeMapping]) -> Vec<Range> {
+    let mut ranges = Vec::new();
+    for module in modules {
+        let key = key_of(module);
+        for segment in &module.segments {
+            let first = now.partition_point(|mapping| mapping.end <= segment.start);
+            for mapping in now[first..].iter().take_while(|mapping| mapping.start < segment.end) {
+                let start = segment.start.max(mapping.start);
+                let end = segment.end.min(mapping.end);
+                let origin = |at: RuntimeAddress, offset: FileOffset| at.0.wrapping_sub(offset.0);
+                let same = match (&key, &mapping.source) {
+                    (Some(key), CodeSource::Image(now)) => {
+                        key == now && origin(segment.start, segment.offset) == origin(mapping.start, mapping.offset)
+                    }
+                    _ => false,
+                };
+                if !same {
+                    ranges.push(Range { start, end });
+                }
+            }
+        }
+    }
+    ranges
+}
+
+/// What tells a module's file from every other.
+fn key_of(module: &SavedModule) -> Option<String> {
+    match (&module.build_id, &module.file) {
+        (Some(build_id), _) => Some(build_id.as_hex().to_owned()),
+        (None, Some(stamp)) => Some(stamp_key(stamp)),
+        _ => None,
+    }
 }
 
 /// Not the kernel's own `[vsyscall]` page: no return address lies in it, and the walk's search wants addresses below 2⁶³.
@@ -215,4 +335,58 @@ fn table(pid: Pid, mapping: &Mapping, cache: Option<&TableCache>) -> Option<Unwi
 /// Where tables are kept for the next attach: `/var/cache/memscope`, unless `MEMSCOPE_CACHE_DIR` names another place.
 fn cache_folder() -> PathBuf {
     std::env::var_os("MEMSCOPE_CACHE_DIR").map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbol::SavedSegment;
+    use crate::target::address::BuildId;
+
+    fn library(id: u8, start: u64, offset: u64) -> SavedModule {
+        SavedModule {
+            path: "/lib/plugin.so".into(),
+            build_id: BuildId::from_bytes(&[id]),
+            file: None,
+            segments: vec![SavedSegment {
+                start: RuntimeAddress(start),
+                end: RuntimeAddress(start + 0x2000),
+                offset: FileOffset(offset),
+                elf_address: None,
+            }],
+        }
+    }
+
+    fn mapping(start: u64, offset: u64, source: CodeSource) -> CodeMapping {
+        CodeMapping {
+            start: RuntimeAddress(start),
+            end: RuntimeAddress(start + 0x2000),
+            offset: FileOffset(offset),
+            source,
+        }
+    }
+
+    #[test]
+    fn what_another_file_has_taken_is_told_and_what_has_gone_is_not() {
+        let image = |id: &str| CodeSource::Image(id.to_owned());
+        let was = [library(1, 0x5000, 0x1000), library(2, 0x9000, 0)];
+        let of = |now: &[CodeMapping]| -> Vec<(u64, u64)> {
+            let ranges = replaced(&was, now);
+            ranges.iter().map(|range| (range.start.0, range.end.0)).collect()
+        };
+        assert_eq!(of(&[]), []);
+        assert_eq!(
+            of(&[mapping(0x5000, 0x1000, image("01")), mapping(0x9000, 0, image("02"))]),
+            []
+        );
+        // A part of the file is the file still, as after mprotect of the rest.
+        assert_eq!(of(&[mapping(0x6000, 0x2000, image("01"))]), []);
+        assert_eq!(of(&[mapping(0x5000, 0x1000, image("03"))]), [(0x5000, 0x7000)]);
+        assert_eq!(
+            of(&[mapping(0x6000, 0x1000, image("01"))]),
+            [(0x6000, 0x7000)],
+            "elsewhere in it"
+        );
+        assert_eq!(of(&[mapping(0xa000, 0, CodeSource::Bare)]), [(0xa000, 0xb000)]);
+    }
 }

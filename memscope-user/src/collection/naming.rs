@@ -7,12 +7,13 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::StackEnd;
 
 use super::progress::Progress;
+use crate::database::generations::of_site;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
 use crate::probe::plan::PlannedCall;
 use crate::report::model::{Frame, SiteId, Stack};
-use crate::symbol::{FrameIdentity, Symbolizer, site_id};
+use crate::symbol::{FrameIdentity, NameRoom, Symbolizer, site_id};
 use crate::target::identity::Pid;
 use crate::target::process::Target;
 
@@ -23,6 +24,7 @@ pub(super) struct Naming<'a> {
     live: Option<Pid>,
     /// One a generation of the mappings: an address means what was mapped when its stack was taken.
     symbolizers: BTreeMap<u16, Symbolizer>,
+    room: NameRoom,
     known: HashMap<SiteIndex, SiteId>,
     stacks: BTreeMap<SiteId, Stack>,
     progress: Progress,
@@ -39,6 +41,7 @@ impl<'a> Naming<'a> {
             table,
             live,
             symbolizers: BTreeMap::new(),
+            room: NameRoom::default(),
             known: HashMap::new(),
             stacks: BTreeMap::new(),
             progress: Progress::new("naming call stacks", table.iter().count()),
@@ -98,6 +101,17 @@ impl<'a> Naming<'a> {
         self.stacks.get(&id)
     }
 
+    /// What a reader is to know of addresses that have no name.
+    pub(super) fn note(&self) -> Option<String> {
+        let refused = self.room.refused();
+        (refused > 0).then(|| {
+            format!(
+                "{refused} addresses have no names: those of the others take {} MB, and no more is kept",
+                NameRoom::MOST >> 20
+            )
+        })
+    }
+
     /// Every stack named.
     pub(super) fn into_stacks(self) -> BTreeMap<SiteId, Stack> {
         self.stacks
@@ -106,7 +120,13 @@ impl<'a> Naming<'a> {
     /// The id alone: nothing is looked up in the target's files.
     pub(super) fn id(&mut self, site: &RawSite<'_>) -> SiteId {
         let call = self.session.file.calls.get(usize::from(site.record.call));
-        let symbolizer = symbolizer(&mut self.symbolizers, self.session, self.live, site.record.generation);
+        let symbolizer = symbolizer(
+            &mut self.symbolizers,
+            self.session,
+            self.live,
+            &self.room,
+            site.record.generation,
+        );
         let modules = symbolizer.modules();
         let identity = call.map_or(FrameIdentity::Nowhere, call_identity);
         // A return address is told by the call before it, which is in the same module even when the call is its last.
@@ -116,7 +136,13 @@ impl<'a> Naming<'a> {
     fn name(&mut self, site: &RawSite<'_>) -> (SiteId, Stack) {
         let id = self.id(site);
         let call = self.session.file.calls.get(usize::from(site.record.call));
-        let symbolizer = symbolizer(&mut self.symbolizers, self.session, self.live, site.record.generation);
+        let symbolizer = symbolizer(
+            &mut self.symbolizers,
+            self.session,
+            self.live,
+            &self.room,
+            site.record.generation,
+        );
         let mut frames = Vec::new();
         if let Some(call) = call {
             frames.push(Arc::new(Frame {
@@ -150,16 +176,12 @@ fn symbolizer<'a>(
     known: &'a mut BTreeMap<u16, Symbolizer>,
     session: &Session,
     live: Option<Pid>,
+    room: &NameRoom,
     generation: u16,
 ) -> &'a mut Symbolizer {
     known.entry(generation).or_insert_with(|| {
-        let mapped = session
-            .file
-            .generations
-            .iter()
-            .rev()
-            .find(|mapped| mapped.number as u16 == generation);
-        Symbolizer::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default(), live)
+        let mapped = of_site(&session.file.generations, generation);
+        Symbolizer::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default(), live).sharing(room)
     })
 }
 

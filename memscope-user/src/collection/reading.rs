@@ -84,6 +84,7 @@ pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<Dat
     let mut naming = Naming::new(session, &table);
     let suppressed = let_be(session, &mut naming, &mut parts, rules);
     let (blocks, ids) = sort_and_name(parts, choice, &mut naming);
+    let unnamed = naming.note();
     let mut sites = naming.into_stacks();
     if !suppressed.rules.is_empty() {
         // All were named, so that rules could be applied.
@@ -102,6 +103,7 @@ pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<Dat
         notes: notes(session)?
             .into_iter()
             .chain(estimate.map(|it| it.to_string()))
+            .chain(unnamed)
             .collect(),
         estimate,
         suppressed,
@@ -178,6 +180,7 @@ pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
             capacity.saturating_mul(4).min(1 << 28)
         ));
     }
+    notes.extend(status::room_notes(&session.file.left_out));
     if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \

@@ -11,6 +11,7 @@ use memscope_ebpf::live::SiteIndex;
 
 use crate::allocator::catalogue::AllocatorName;
 use crate::database::error::DatabaseError;
+use crate::database::generations::of_site;
 use crate::database::live_set::RawEntry;
 use crate::database::session::{LiveTotals, Session};
 use crate::database::sites::SiteTable;
@@ -87,14 +88,7 @@ impl<'a> RegionOwners<'a> {
         let Some(site) = self.table.get(site) else { return true };
         let frames: Vec<RuntimeAddress> = site.frames().map(|frame| frame.address).collect();
         let Some(caller) = frames.first() else { return true };
-        let Some(generation) = self
-            .session
-            .file
-            .generations
-            .iter()
-            .rev()
-            .find(|generation| generation.number as u16 == site.record.generation)
-        else {
+        let Some(generation) = of_site(&self.session.file.generations, site.record.generation) else {
             return true;
         };
         let module = holding(&generation.modules, *caller);

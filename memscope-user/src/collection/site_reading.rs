@@ -101,7 +101,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
         events,
         losses: tally.nonzero(Weight::Loss),
         sampling,
-        notes: notes(session)?,
+        notes: notes(session)?.into_iter().chain(naming.note()).collect(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::database::generations::of_site;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
 use crate::report::stack_shares::StackShares;
@@ -25,9 +26,7 @@ pub fn of(session: &Session, sites: &SiteTable) -> StackShares {
 fn last_module(session: &Session, maps: &mut BTreeMap<u16, ModuleMap>, site: &RawSite<'_>) -> String {
     let generation = site.record.generation;
     let modules = maps.entry(generation).or_insert_with(|| {
-        // Sites carry the low 16 bits of its number.
-        let mut generations = session.file.generations.iter().rev();
-        let mapped = generations.find(|mapped| mapped.number as u16 == generation);
+        let mapped = of_site(&session.file.generations, generation);
         ModuleMap::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default())
     });
     // A return address is told by the call before it.

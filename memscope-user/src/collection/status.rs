@@ -1,11 +1,12 @@
 //! What a session is at this moment: collecting, stopped, exited, replaced; since when; with which gaps.
 
 use memscope_ebpf::state::OverBudget;
+use memscope_ebpf::unwind::mapping::MAX_MAPPINGS;
 
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::session::Session;
-use crate::database::session_file::{Moment, Run};
+use crate::database::session_file::{LeftOut, Moment, Run};
 use crate::report::model::{Collection, CollectionState, Gap, TargetDescription};
 use crate::target::process::Target;
 
@@ -208,6 +209,26 @@ pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
         ));
     }
     Ok(notes)
+}
+
+/// What a reader is to know of code that found no room in the unwind tables.
+#[must_use]
+pub fn room_notes(left_out: &LeftOut) -> Vec<String> {
+    let mut notes = Vec::new();
+    if left_out.mappings > 0 {
+        notes.push(format!(
+            "{} executable mappings without unwind tables, the smallest, were left out: the unwinder's table holds \
+             {MAX_MAPPINGS} in all; stacks that lead into them end there",
+            left_out.mappings
+        ));
+    }
+    if !left_out.images.is_empty() {
+        notes.push(format!(
+            "no room for the unwind tables of {}: stacks go through that code by frame pointer, or end there",
+            left_out.images.join(", ")
+        ));
+    }
+    notes
 }
 
 /// The target as reports show it.

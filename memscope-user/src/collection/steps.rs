@@ -14,7 +14,7 @@ use crate::database::error::DatabaseError;
 use crate::database::load::Diagnostics;
 use crate::database::paths::{Roots, SessionPaths};
 use crate::database::session::Session;
-use crate::database::session_file::{Exceeded, Followed, HitPrices, Moment, Run, SCHEMA, SessionFile};
+use crate::database::session_file::{Exceeded, Followed, HitPrices, LeftOut, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::host::kernel_layout;
 use crate::host::preflight::{self, Accepted, Finding};
@@ -79,7 +79,7 @@ pub fn create(roots: &Roots, target: &Target, settings: &Settings) -> Result<(),
 fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CollectionError> {
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
-    let code = Code::of(target, |_| false)?;
+    let code = Code::of(target)?;
     let capacities = code.capacities(settings);
     drop(load::object(&paths, capacities, Diagnostics::Off)?);
     let exe = target.exe()?;
@@ -105,6 +105,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         generations: Vec::new(),
         found_ended: None,
         unwatched: None,
+        left_out: LeftOut::default(),
         mappings_seen: Moment::now(),
         layout: code::empty_layout(capacities),
         calls: Vec::new(),
@@ -114,7 +115,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
     }
     file.write(&paths.file())?;
     let mut session = Session::open(roots, target.id)?;
-    code::update(&mut session, code)?;
+    code::update(&mut session, code, &[])?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use crate::target::elf::ElfError;
 use crate::target::loaded::{LoadError, LoadedImage, load_images};
 use crate::target::mapping::Mapping;
 use crate::target::memory::{NoMemory, ProcessMemory, TargetMemory};
+use crate::target::open::open_regular;
 use crate::target::process::{Target, TargetError};
 
 /// What a survey found.
@@ -117,7 +118,7 @@ fn opening_path(target: &Target, mappings: &[Mapping], call: &PlannedCall) -> Pa
         .find(|mapping| mapping.start <= call.entry && call.entry < mapping.end);
     let Some(mapping) = mapping else { return PathBuf::new() };
     let by_mapping = mapping.open_path(target.memory_pid());
-    if std::fs::File::open(&by_mapping).is_ok() {
+    if open_regular(&by_mapping).is_ok() {
         return by_mapping;
     }
     let mut below_root = std::ffi::OsString::from(format!("/proc/{}/root", target.memory_pid()));

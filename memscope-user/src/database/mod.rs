@@ -4,6 +4,7 @@ pub mod bpffs;
 pub mod error;
 pub mod family;
 pub mod folder;
+pub mod generations;
 pub mod kernel_map;
 pub mod links;
 pub mod live_set;

@@ -9,7 +9,7 @@ use memscope_ebpf::live::{EntryNumber, LiveBlock};
 use memscope_ebpf::region::{Region, RegionWork};
 use memscope_ebpf::site::SiteRecord;
 use memscope_ebpf::state::{Control, State, sample_bytes, samples_by_budget};
-use memscope_ebpf::unwind::mapping::{Generation, MappingTable};
+use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingKind, MappingTable};
 use memscope_ebpf::unwind::row::{Page, Row};
 
 use super::error::DatabaseError;
@@ -223,7 +223,7 @@ impl Session {
     /// # Errors
     /// A map cannot be read.
     pub fn sites(&self) -> Result<SiteTable, DatabaseError> {
-        SiteTable::read(&self.records, &self.frames, self.state()?)
+        SiteTable::read(&self.records, &self.frames, self.state()?, &self.file.generations)
             .map_err(DatabaseError::map("read", map::SITE_RECORDS))
     }
 
@@ -261,17 +261,34 @@ impl Session {
             .map_err(DatabaseError::map("write", map::PAGES))
     }
 
-    /// Gives the walks a new generation of mappings: the mapping table into the buffer that no walk uses, then the switch.
-    /// The session must be locked.
+    /// Whether the walks have this mapping table, the kernel's own page of trampolines aside: it is mapped at the first
+    /// return probe, and no code of the target's.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn has_published(&self, refresh: &Refresh) -> Result<bool, DatabaseError> {
+        let buffer = Generation::buffer(self.generation()?);
+        let read = self.tables.mappings.lookup(buffer);
+        let present = read.map_err(DatabaseError::map("read", map::MAPPINGS))?;
+        let code = |table: &MappingTable| -> Vec<MappingEntry> {
+            let entries = table.entries.iter();
+            let code =
+                entries.filter(|entry| entry.kind == MappingKind::Code as u32 && **entry != MappingEntry::UNUSED);
+            code.copied().collect()
+        };
+        Ok(present.is_some_and(|present| code(&present) == code(&refresh.mappings)))
+    }
+
+    /// Gives the walks a new generation of mappings, of this number: the mapping table into the buffer that no walk uses,
+    /// then the switch. The session must be locked.
     ///
     /// # Errors
     /// A map cannot be written; walks then go on with the old generation.
-    pub fn publish(&self, refresh: &Refresh) -> Result<(), DatabaseError> {
+    pub fn publish(&self, refresh: &Refresh, new: u64) -> Result<(), DatabaseError> {
         let UnwindMaps {
             mappings, generation, ..
         } = &self.tables;
         let old = self.generation()?;
-        let new = old + 1;
         let switch = |published, writing| {
             let value = Generation { published, writing };
             generation

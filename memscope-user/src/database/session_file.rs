@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
 use super::folder;
+use super::generations::MappedGeneration;
 use super::load::Capacities;
 use crate::allocator::spec::SavedSpec;
 use crate::host::preflight::Accepted;
 use crate::probe::plan::PlannedCall;
-use crate::symbol::SavedModule;
 use crate::target::address::BuildId;
 use crate::target::identity::{Pid, TargetId};
 use crate::unwind::Layout;
@@ -53,6 +53,9 @@ pub struct SessionFile {
     pub runs: Vec<Run>,
     /// What the target had mapped executable, by generation of the mappings; the last is the present one.
     pub generations: Vec<MappedGeneration>,
+    /// Code that has no part in the tables for want of room.
+    #[serde(default)]
+    pub left_out: LeftOut,
     /// When the target's mappings were last looked at: code loaded since is not unwound through, nor named.
     pub mappings_seen: Moment,
     /// Why functions of code that was loaded since the start are not probed: a danger that was not accepted.
@@ -76,6 +79,15 @@ pub struct Followed {
     pub parent: Option<Pid>,
     /// For how long it, or the program it runs, ran unwatched, at most; milliseconds.
     pub unwatched_ms: u64,
+}
+
+/// Code that has no part in the unwind tables for want of room. Stacks end there, or go on by frame pointer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Executable mappings of the present generation.
+    pub mappings: u64,
+    /// Files whose tables found no room, by name.
+    pub images: Vec<String>,
 }
 
 /// What collection may cost the target, and whether it samples.
@@ -111,15 +123,6 @@ pub enum Exceeded {
     Sample,
     /// Nothing.
     Ignore,
-}
-
-/// What was mapped executable while a generation was the present one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MappedGeneration {
-    /// Its number, as sites carry it.
-    pub number: u64,
-    /// By file.
-    pub modules: Vec<SavedModule>,
 }
 
 /// A moment on both clocks.

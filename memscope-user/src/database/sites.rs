@@ -7,6 +7,7 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::{INTERRUPTED, SiteRecord, StackEnd};
 use memscope_ebpf::state::State;
 
+use super::generations::{MappedGeneration, of_site};
 use super::kernel_map::KernelMap;
 use crate::target::address::RuntimeAddress;
 
@@ -15,6 +16,8 @@ use crate::target::address::RuntimeAddress;
 pub struct SiteTable {
     records: Vec<SiteRecord>,
     frames: Vec<u64>,
+    /// Generations in which code was replaced unseen.
+    replaced: Vec<MappedGeneration>,
 }
 
 /// One site: counters and frame addresses.
@@ -23,6 +26,8 @@ pub struct RawSite<'a> {
     /// Its record.
     pub record: &'a SiteRecord,
     frames: &'a [u64],
+    /// There were more, in code that was not what it seemed.
+    cut: bool,
 }
 
 /// One frame.
@@ -52,6 +57,9 @@ impl RawSite<'_> {
     /// Why the stack ends.
     #[must_use]
     pub fn end(&self) -> StackEnd {
+        if self.cut {
+            return StackEnd::Replaced;
+        }
         StackEnd::from_number(self.record.end).unwrap_or(StackEnd::Unreadable)
     }
 
@@ -75,11 +83,21 @@ impl SiteTable {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn read(records: &KernelMap<u32, SiteRecord>, frames: &KernelMap<u32, u64>, state: State) -> io::Result<Self> {
+    pub fn read(
+        records: &KernelMap<u32, SiteRecord>,
+        frames: &KernelMap<u32, u64>,
+        state: State,
+        generations: &[MappedGeneration],
+    ) -> io::Result<Self> {
         let used = state.frames_used.min(u64::from(FRAME_CAPACITY)) as u32;
         Ok(Self {
             records: read_records(records, state)?,
             frames: frames.read_array(used)?,
+            replaced: generations
+                .iter()
+                .filter(|generation| !generation.replaced.is_empty())
+                .cloned()
+                .collect(),
         })
     }
 
@@ -89,7 +107,13 @@ impl SiteTable {
         let record = self.records.get(index.0 as usize).filter(|record| record.hash != 0)?;
         let from = record.frames_at as usize;
         let frames = self.frames.get(from..from + usize::from(record.frames))?;
-        Some(RawSite { record, frames })
+        let believed = of_site(&self.replaced, record.generation)
+            .map_or(frames.len(), |generation| generation.believed(index, record, frames));
+        Some(RawSite {
+            record,
+            frames: &frames[..believed],
+            cut: believed < frames.len(),
+        })
     }
 
     /// Blocks that were recorded without their stack.

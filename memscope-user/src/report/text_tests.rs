@@ -142,6 +142,7 @@ fn the_reasons_of_early_ends_are_these() {
         "unwind tables replaced during the walk",
         "not recorded",
         "inside another allocator call",
+        "code replaced before it was looked at",
     ];
     assert_eq!(StackEnd::ALL.map(StackEnd::text), texts);
 }

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::open::{open_in_root, open_regular};
 use super::saved::{FileStamp, SavedModule, SavedSegment};
 use super::vdso;
 use crate::target::address::BuildId;
 use crate::target::elf::{ElfImage, FileBytes, Segments};
+use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
 use crate::target::mapping::{FileKey, Mapping};
 
@@ -47,8 +46,8 @@ struct Facts {
     segments: Segments,
 }
 
-fn facts(file: File) -> Option<Facts> {
-    let image = ElfImage::parse(FileBytes::new(file).ok()?).ok()?;
+fn facts(file: FileBytes) -> Option<Facts> {
+    let image = ElfImage::parse(file).ok()?;
     Some(Facts {
         build_id: image.build_id().cloned(),
         segments: image.segments().clone(),
@@ -67,7 +66,7 @@ fn segment(mapping: &Mapping, facts: Option<&Facts>) -> SavedSegment {
 fn read(pid: Pid, mapping: &Mapping) -> (Option<FileStamp>, Option<Facts>) {
     if mapping.path == vdso::NAME {
         let file = File::open(format!("/proc/{pid}/mem")).and_then(|memory| vdso::copy(&memory, mapping));
-        return (None, file.ok().and_then(facts));
+        return (None, file.and_then(FileBytes::new).ok().and_then(facts));
     }
     if mapping.file().is_none() {
         return (None, None);
@@ -77,22 +76,4 @@ fn read(pid: Pid, mapping: &Mapping) -> (Option<FileStamp>, Option<Facts>) {
     };
     let stamp = file.metadata().ok().map(|metadata| FileStamp::from(&metadata));
     (stamp, facts(file))
-}
-
-/// The mapped file itself. `/proc/PID/map_files` needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE; without, the path in the
-/// target's root is taken if it still leads to the mapped inode.
-fn open_mapped(pid: Pid, mapping: &Mapping) -> io::Result<File> {
-    open_regular(&mapping.open_path(pid)).or_else(|first| {
-        let file =
-            open_in_root(Path::new(&format!("/proc/{pid}/root")), Path::new(&mapping.path)).map_err(|_| first)?;
-        let stamp = FileStamp::from(&file.metadata()?);
-        if stamp.inode == mapping.inode && !mapping.deleted {
-            Ok(file)
-        } else {
-            Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "the file has been replaced since it was mapped",
-            ))
-        }
-    })
 }

@@ -2,14 +2,30 @@
 
 use std::fmt::{self, Write};
 
-/// Longest name shown; names past it stay mangled. Real templates reach some tens of kilobytes.
+/// Longest name that is demangled; names past it stay mangled. Real templates reach some tens of kilobytes.
 const NAME_LIMIT: usize = 64 << 10;
+/// Bytes of a name that are shown. What is left out of a longer one is said in its place.
+const SHOWN: usize = 4 << 10;
+/// No name shown is longer, in bytes.
+pub(super) const LONGEST: usize = SHOWN + 40;
 
 /// The name as its source has it; any other name as it is.
 #[must_use]
 pub fn demangle(name: &str) -> String {
     // Rust before C++: its legacy names are well-formed C++ ones too.
-    rust(name).or_else(|| cpp(name)).unwrap_or_else(|| name.to_owned())
+    shortened(rust(name).or_else(|| cpp(name)).unwrap_or_else(|| name.to_owned()))
+}
+
+/// The beginning of a text of thousands of bytes, with how much is missing.
+pub(super) fn shortened(mut text: String) -> String {
+    if text.len() > SHOWN {
+        let end = (0..=SHOWN).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let missing = text.len() - end;
+        text.truncate(end);
+        text.push_str(&format!("…({missing} bytes more)"));
+        text.shrink_to_fit();
+    }
+    text
 }
 
 fn rust(name: &str) -> Option<String> {
@@ -75,6 +91,13 @@ mod tests {
         }
         assert!(demangle(&bomb).len() <= NAME_LIMIT);
         let deep = format!("_Z{}i", "P".repeat(1 << 20));
-        assert_eq!(demangle(&deep), deep);
+        let shown = demangle(&deep);
+        assert!(
+            shown.starts_with(&deep[..SHOWN]) && shown.len() <= LONGEST,
+            "{}",
+            shown.len()
+        );
+        let more = format!("…({} bytes more)", deep.len() - SHOWN);
+        assert!(shown.ends_with(&more), "{}", &shown[SHOWN..]);
     }
 }

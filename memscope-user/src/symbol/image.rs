@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::MemfdFlags;
 
 use super::functions::Functions;
-use super::open::{open_in_root, open_regular};
 use super::places::Places;
 use super::saved::{FileStamp, SavedModule};
 use super::screen::debug_information_is_tame;
@@ -18,6 +17,7 @@ use super::vdso;
 use crate::target::address::{BuildId, ElfAddress};
 use crate::target::elf::{ElfImage, FileBytes};
 use crate::target::identity::Pid;
+use crate::target::open::{open_in_root, open_regular, root_of};
 
 /// A file proven to be of the module's build.
 pub(super) struct Image {
@@ -97,9 +97,7 @@ fn module_itself(module: &SavedModule, live: Option<Pid>, places: &Places) -> Op
         };
         module.segments.iter().map(of_segment)
     });
-    let in_root = live
-        .into_iter()
-        .map(|pid| open_in_root(Path::new(&format!("/proc/{pid}/root")), &module.path));
+    let in_root = live.into_iter().map(|pid| open_in_root(&root_of(pid), &module.path));
     let on_host = std::iter::once_with(|| open_regular(&module.path));
     let candidates = mapped.chain(in_root).chain(on_host);
     candidates.flatten().find_map(|file| prove(file, module, places))

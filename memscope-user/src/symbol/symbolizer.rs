@@ -1,14 +1,15 @@
 //! Names addresses, each once.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer as Blazesym};
 
-use super::demangle::demangle;
+use super::demangle::{LONGEST, demangle, shortened};
 use super::image::{self, Image};
 use super::module_map::{Located, ModuleMap};
 use super::places::Places;
@@ -16,6 +17,51 @@ use super::saved::SavedModule;
 use crate::report::model::{Frame, SourceLine};
 use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
 use crate::target::identity::Pid;
+
+/// What frames may take of memory, those of all addresses together. Past it they are bare: the target chooses how long names
+/// are, how many functions are inlined into each other, and how many addresses there are.
+#[derive(Clone, Debug)]
+pub struct NameRoom {
+    left: Rc<Cell<usize>>,
+    refused: Rc<Cell<u64>>,
+}
+
+impl NameRoom {
+    /// Bytes.
+    pub const MOST: usize = 256 << 20;
+
+    /// As much as this.
+    #[must_use]
+    pub fn of(bytes: usize) -> Self {
+        Self {
+            left: Rc::new(Cell::new(bytes)),
+            refused: Rc::default(),
+        }
+    }
+
+    /// How many addresses have no name because those before them took all the room.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// There may still be room for a name; else none is worth asking for.
+    fn has_some(&self) -> bool {
+        self.left.get() > LONGEST
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes);
+        self.left.set(left.unwrap_or(self.left.get()));
+        left.is_some()
+    }
+}
+
+impl Default for NameRoom {
+    fn default() -> Self {
+        Self::of(Self::MOST)
+    }
+}
 
 /// Names the addresses of one session. Nothing is opened before the first address of a module is asked for.
 pub struct Symbolizer {
@@ -26,6 +72,7 @@ pub struct Symbolizer {
     images: Vec<OnceCell<Vec<Image>>>,
     blazesym: Blazesym,
     named: HashMap<(RuntimeAddress, bool), Vec<Arc<Frame>>>,
+    room: NameRoom,
 }
 
 impl Symbolizer {
@@ -52,6 +99,16 @@ impl Symbolizer {
             images,
             blazesym,
             named: HashMap::new(),
+            room: NameRoom::default(),
+        }
+    }
+
+    /// The same, with the room for names that others have a part of, too.
+    #[must_use]
+    pub fn sharing(self, room: &NameRoom) -> Self {
+        Self {
+            room: room.clone(),
+            ..self
         }
     }
 
@@ -68,17 +125,19 @@ impl Symbolizer {
     pub fn name(&mut self, address: RuntimeAddress, is_return_address: bool) -> &[Arc<Frame>] {
         // Not `entry`: naming needs the rest of `self`.
         if !self.named.contains_key(&(address, is_return_address)) {
-            let frames = self
-                .frames(address, is_return_address)
-                .into_iter()
-                .map(Arc::new)
-                .collect();
+            let asked = self.room.has_some();
+            let mut frames = self.frames(address, is_return_address, asked);
+            if !asked || !self.room.take(size_of_frames(&frames)) {
+                frames = self.frames(address, is_return_address, false);
+                self.room.refused.set(self.room.refused.get() + 1);
+            }
+            let frames = frames.into_iter().map(Arc::new).collect();
             self.named.insert((address, is_return_address), frames);
         }
         self.named.get(&(address, is_return_address)).map_or(&[], Vec::as_slice)
     }
 
-    fn frames(&self, address: RuntimeAddress, is_return_address: bool) -> Vec<Frame> {
+    fn frames(&self, address: RuntimeAddress, is_return_address: bool, named: bool) -> Vec<Frame> {
         let back = u64::from(is_return_address && address.0 > 0);
         let Some(found) = self.map.locate(RuntimeAddress(address.0 - back)) else {
             return vec![Frame {
@@ -103,7 +162,7 @@ impl Symbolizer {
             source: None,
             inlined: false,
         };
-        let Some(names) = self.ask_images(&found) else {
+        let Some(names) = named.then(|| self.ask_images(&found)).flatten() else {
             return vec![bare];
         };
         let offset = names.offset.saturating_add(back);
@@ -175,6 +234,17 @@ impl Symbolizer {
     }
 }
 
+/// What frames take in memory.
+fn size_of_frames(frames: &[Frame]) -> usize {
+    let text = |frame: &Frame| {
+        frame.function.as_ref().map_or(0, String::len)
+            + frame.module.len()
+            + frame.build_id.as_ref().map_or(0, |id| id.as_hex().len())
+            + frame.source.as_ref().map_or(0, |source| source.file.len())
+    };
+    frames.iter().map(|frame| size_of::<Frame>() + text(frame)).sum()
+}
+
 /// blazesym gave up on a file.
 struct Unreadable;
 
@@ -203,7 +273,7 @@ impl Names {
 fn source(place: Option<&CodeInfo<'_>>) -> Option<SourceLine> {
     let place = place?;
     Some(SourceLine {
-        file: place.to_path().to_string_lossy().into_owned(),
+        file: shortened(place.to_path().to_string_lossy().into_owned()),
         // DWARF's line 0 is "no line".
         line: place.line.filter(|line| *line > 0),
     })

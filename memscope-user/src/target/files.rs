@@ -1,27 +1,23 @@
 //! Opening the files a target has mapped: the mapped file itself, whatever its name now is.
 //!
 //! `/proc/PID/map_files` leads to the mapped file even when it is deleted or in another mount namespace, but following
-//! it takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (proc(5)). Without them the path is opened below `/proc/PID/root`,
-//! and believed only if it still is the mapped file.
+//! it takes CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (proc(5)). Without them the path is opened as the target itself resolves
+//! it, never out of its root, and believed only if it still is the mapped file.
 
-use std::ffi::OsStr;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use thiserror::Error;
 
-use super::elf::FileBytes;
+use super::elf::{FileBytes, ImageBytes as _};
 use super::identity::Pid;
 use super::mapping::{FileKey, Mapping};
+use super::open::{open_in_root, open_regular, root_of};
 
 /// The longest file that is taken for an ELF image.
 pub const MAX_FILE: u64 = 16 << 30;
-
-/// Open for reading without waiting for the other end of a pipe or taking a terminal (`O_NONBLOCK | O_NOCTTY`).
-const HARMLESS: i32 = 0o4000 | 0o400;
 
 /// Why a mapped file could not be opened.
 #[derive(Debug, Error)]
@@ -34,7 +30,7 @@ pub enum OpenError {
     },
     /// Neither way led to the file.
     #[error(
-        "cannot open {path}, mapped by process {pid}: by {by_mapping_path}: {by_mapping}; by {by_path_path}: {by_path}"
+        "cannot open {path}, mapped by process {pid}: by {by_mapping_path}: {by_mapping}; by its path in {root}: {by_path}"
     )]
     Neither {
         /// The path as the target sees it.
@@ -45,8 +41,8 @@ pub enum OpenError {
         by_mapping_path: String,
         /// Why it failed.
         by_mapping: io::Error,
-        /// The path below `root`.
-        by_path_path: String,
+        /// Where the target's root directory is.
+        root: String,
         /// Why it failed.
         by_path: io::Error,
     },
@@ -57,18 +53,21 @@ pub enum OpenError {
 /// # Errors
 /// When the mapping has no file, or the file can be reached neither by the mapping nor by its path.
 pub fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<FileBytes, OpenError> {
+    open_mapped_below(&root_of(pid), pid, mapping)
+}
+
+fn open_mapped_below(root: &Path, pid: Pid, mapping: &Mapping) -> Result<FileBytes, OpenError> {
     let Some(key) = mapping.file() else {
         return Err(OpenError::NoFile {
             name: mapping.path.to_string_lossy().into_owned(),
         });
     };
     let by_mapping_path = mapping.open_path(pid);
-    let by_mapping = match open_regular(&by_mapping_path) {
-        Ok((file, _)) => return Ok(file),
+    let by_mapping = match open_regular(&by_mapping_path).and_then(bounded) {
+        Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    let by_path_path = below_root(pid, &mapping.path);
-    let by_path = match open_regular(&by_path_path).and_then(|(file, found)| same_file(key, &found).map(|()| file)) {
+    let by_path = match by_path(root, key, mapping) {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
@@ -77,42 +76,31 @@ pub fn open_mapped(pid: Pid, mapping: &Mapping) -> Result<FileBytes, OpenError> 
         pid,
         by_mapping_path: by_mapping_path.display().to_string(),
         by_mapping,
-        by_path_path: by_path_path.display().to_string(),
+        root: root.display().to_string(),
         by_path,
     })
 }
 
-/// Opens a regular file of bounded length; anything else a path may lead to (a pipe, a device) is refused.
-pub(super) fn open_regular(path: &Path) -> io::Result<(FileBytes, Metadata)> {
-    // Looked at first: opening a device may already do something to it.
-    regular(&std::fs::metadata(path)?)?;
-    let file: File = OpenOptions::new().read(true).custom_flags(HARMLESS).open(path)?;
-    let metadata = file.metadata()?;
-    regular(&metadata)?;
-    Ok((FileBytes::new(file)?, metadata))
+/// The mapped file by its path, as the target resolves it.
+fn by_path(root: &Path, key: FileKey, mapping: &Mapping) -> io::Result<FileBytes> {
+    if mapping.deleted {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "deleted since it was mapped"));
+    }
+    let file = open_in_root(root, Path::new(&mapping.path))?;
+    same_file(key, &file.metadata()?)?;
+    bounded(file)
 }
 
-fn regular(metadata: &Metadata) -> io::Result<()> {
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    if metadata.len() > MAX_FILE {
-        let length = metadata.len();
+/// A file that is not too long to be taken for an image.
+pub(super) fn bounded(file: File) -> io::Result<FileBytes> {
+    let file = FileBytes::new(file)?;
+    if file.size() > MAX_FILE {
+        let length = file.size();
         return Err(io::Error::other(format!(
             "{length} bytes long, over the limit of {MAX_FILE}"
         )));
     }
-    Ok(())
-}
-
-/// An absolute path of the target, as this process reaches it.
-pub(super) fn below_root(pid: Pid, path: &OsStr) -> PathBuf {
-    let mut whole = PathBuf::from(format!("/proc/{pid}/root"));
-    let relative = path.as_bytes().iter().position(|byte| *byte != b'/');
-    whole.push(OsStr::from_bytes(
-        relative.map_or(&[][..], |start| &path.as_bytes()[start..]),
-    ));
-    whole
+    Ok(file)
 }
 
 /// overlayfs and btrfs give `stat` another device than the one in the mappings, an anonymous one with major number 0
@@ -145,6 +133,8 @@ fn device_minor(device: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::target::elf::ElfImage;
     use crate::target::mapping::parse_maps;
@@ -184,26 +174,33 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_pipe_does_not_hold_us_up() {
-        let folder = std::env::temp_dir().join(format!("memscope-files-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("temporary folder");
-        let pipe = folder.join("pipe");
-        let made = std::process::Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .expect("mkfifo");
-        assert!(made.success());
-        let error = open_regular(&pipe).err().map(|error| error.to_string());
-        std::fs::remove_dir_all(&folder).expect("temporary folder");
-        assert_eq!(error.as_deref(), Some("not a regular file"));
+    /// The test's own file as its target maps it, at a place that is not in `map_files`, so that the path decides.
+    fn mapped_at(path: &str, file: &Path) -> Mapping {
+        let found = std::fs::metadata(file).expect("the file");
+        let mut mapping = own_mappings().into_iter().next().expect("a mapping");
+        mapping.start.0 += 1;
+        mapping.path = path.into();
+        mapping.inode = found.ino();
+        mapping.device = (device_major(found.dev()), device_minor(found.dev()));
+        mapping
     }
 
     #[test]
-    fn a_path_of_the_target_stays_below_its_root() {
-        assert_eq!(
-            below_root(Pid(7), OsStr::new("/lib/a b")),
-            Path::new("/proc/7/root/lib/a b")
-        );
+    fn a_link_in_the_targets_root_stays_in_it() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let outside = tempfile::tempdir().expect("temporary folder");
+        let secret = outside.path().join("secret");
+        std::fs::write(&secret, "outside").expect("a file");
+        std::fs::create_dir(root.path().join("lib")).expect("a folder");
+        let real = root.path().join("lib/real");
+        std::fs::write(&real, "inside").expect("a file");
+        symlink("/lib/real", root.path().join("absolute")).expect("a link");
+        symlink(&secret, root.path().join("escape")).expect("a link");
+        let pid = Pid(std::process::id());
+        let inside = open_mapped_below(root.path(), pid, &mapped_at("/absolute", &real)).expect("its own link");
+        assert_eq!(inside.size(), 6);
+        // Its inode and device are those that the target claims; only its place gives it away.
+        let escaped = open_mapped_below(root.path(), pid, &mapped_at("/escape", &secret));
+        assert!(escaped.is_err());
     }
 }

@@ -13,4 +13,5 @@ pub mod loaded;
 pub mod loader;
 pub mod mapping;
 pub mod memory;
+pub(crate) mod open;
 pub mod process;

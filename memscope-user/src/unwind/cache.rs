@@ -25,8 +25,10 @@ const O_NOFOLLOW: i32 = 0o400_000;
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 16;
 const SUFFIX: &str = ".unwind";
-/// Entries kept; the oldest go first. Some 100 MB at the very most, 20 in practice.
+/// Entries kept, and their bytes in all; the oldest go first. Some 20 MB in practice, but one hostile image can make 35.
 const MAX_ENTRIES: usize = 2048;
+const MAX_BYTES: u64 = 128 << 20;
+const NEW_SUFFIX: &str = ".new";
 
 /// Why the cache cannot be used; tables can still be made without it.
 #[derive(Debug, Error)]
@@ -87,6 +89,9 @@ impl TableCache {
             folder: folder.to_owned(),
             key: [0; KEY_BYTES],
         };
+        if metadata.is_dir() {
+            cache.sweep();
+        }
         // A new file belongs to whom the kernel takes us for; no other way of asking needs as little.
         let probe = cache.temporary();
         let ours = create(&probe).and_then(|file| file.metadata()).map(|file| file.uid());
@@ -144,10 +149,29 @@ impl TableCache {
         written
     }
 
+    /// A name that is this process's alone. What is there by that name was left by a killed one with the same PID.
     fn temporary(&self) -> PathBuf {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!(".{}-{number}.new", std::process::id()))
+        let path = self
+            .folder
+            .join(format!(".{}-{number}{NEW_SUFFIX}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        path
+    }
+
+    /// Removes what killed processes began to write: nobody goes on with it. A failure leaves a file too many, which the next
+    /// time finds.
+    fn sweep(&self) {
+        for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(writer) else {
+                continue;
+            };
+            if !Path::new("/proc").join(pid.to_string()).exists() {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn read_or_make_key(&self) -> io::Result<[u8; KEY_BYTES]> {
@@ -209,15 +233,26 @@ impl TableCache {
         let mut entries: Vec<_> = folder
             .flatten()
             .filter(|entry| entry.file_name().as_encoded_bytes().ends_with(SUFFIX.as_bytes()))
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, entry.path(), metadata.len()))
+            })
             .collect();
-        if entries.len() > MAX_ENTRIES {
-            entries.sort();
-            for (_, path) in &entries[..entries.len() - MAX_ENTRIES] {
+        entries.sort();
+        let mut bytes = 0;
+        for (kept, (_, path, length)) in entries.iter().rev().enumerate() {
+            bytes += length;
+            if kept >= MAX_ENTRIES || bytes > MAX_BYTES {
                 let _ = std::fs::remove_file(path);
             }
         }
     }
+}
+
+/// Who writes a file of this name, if it is one that is being written.
+fn writer(name: &str) -> Option<u32> {
+    let (pid, _) = name.strip_suffix(NEW_SUFFIX)?.strip_prefix('.')?.split_once('-')?;
+    pid.parse().ok()
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -294,6 +329,42 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, &entry).unwrap();
         assert_eq!(cache.table(&elf).unwrap().1, Found::Cold);
         assert!(!entry.symlink_metadata().unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_a_killed_process_began_is_removed_and_what_a_living_one_writes_is_not() {
+        let folder = Folder::new("killed");
+        TableCache::open(&folder.0).unwrap();
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let [left, written, foreign] = [
+            format!(".{}-0.new", ended.id()),
+            ".1-0.new".to_owned(),
+            ".x-0.new".to_owned(),
+        ]
+        .map(|name| folder.0.join(name));
+        for path in [&left, &written, &foreign] {
+            std::fs::write(path, "half").unwrap();
+        }
+        TableCache::open(&folder.0).unwrap();
+        assert!(!left.exists() && written.exists() && foreign.exists());
+    }
+
+    #[test]
+    fn entries_are_bounded_by_their_bytes_the_oldest_go() {
+        let folder = Folder::new("bytes");
+        let cache = TableCache::open(&folder.0).unwrap();
+        let now = std::time::SystemTime::now();
+        let entry = |number: u64| folder.0.join(format!("{number:016x}{SUFFIX}"));
+        for age in 0..5 {
+            let file = create(&entry(age)).unwrap();
+            file.set_len(MAX_BYTES / 4).unwrap();
+            file.set_modified(now - std::time::Duration::from_secs(age * 60))
+                .unwrap();
+        }
+        cache.drop_oldest();
+        let left: Vec<bool> = (0..5).map(|age| entry(age).exists()).collect();
+        assert_eq!(left, [true, true, true, true, false]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! table, so a walk under way never sees rows move. The layout is saved with the session; any later command goes on
 //! from it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -111,6 +112,13 @@ impl Layout {
         (self.pages, self.rows)
     }
 
+    /// Pages and rows not in use.
+    #[must_use]
+    pub fn room(&self) -> (u32, u32) {
+        let left = |capacity: u32, used: u32| capacity.saturating_sub(used);
+        (left(self.page_capacity, self.pages), left(self.row_capacity, self.rows))
+    }
+
     /// Places the tables of images not seen before, and makes the mapping table. `load` is asked once for each new image;
     /// `None`: it has no table.
     pub fn refresh(
@@ -143,9 +151,12 @@ impl Layout {
                 _ => entries.push(entry),
             }
         }
-        entries.sort_by_key(|entry| entry.start);
         refresh.mappings_left_out = entries.len().saturating_sub(MAX_MAPPINGS);
-        entries.truncate(MAX_MAPPINGS);
+        if refresh.mappings_left_out > 0 {
+            entries.sort_by_key(precedence);
+            entries.truncate(MAX_MAPPINGS);
+        }
+        entries.sort_by_key(|entry| entry.start);
         refresh.mapped = entries.len();
         refresh.mappings.entries[..entries.len()].copy_from_slice(&entries);
         refresh
@@ -216,6 +227,17 @@ impl Layout {
         }
         entry
     }
+}
+
+/// What stays when there are too many: the trampolines, code with a table, other code, each by size. Nearly every stack ends
+/// in libc, which is mapped above all that the target maps itself.
+fn precedence(entry: &MappingEntry) -> (bool, bool, Reverse<u64>) {
+    let size = entry.end.saturating_sub(entry.start);
+    (
+        entry.kind != MappingKind::Trampoline as u32,
+        entry.pages == 0,
+        Reverse(size),
+    )
 }
 
 fn is_bare(entry: &MappingEntry) -> bool {
@@ -303,5 +325,32 @@ mod tests {
         let many: Vec<CodeMapping> = (0..MAX_MAPPINGS as u64 + 5).map(|i| bare(i << 16, 0x1000)).collect();
         let refresh = layout.refresh(&many, |_| None);
         assert_eq!((refresh.mapped, refresh.mappings_left_out), (MAX_MAPPINGS, 5));
+    }
+
+    #[test]
+    fn of_too_many_mappings_those_with_tables_and_the_trampolines_stay_wherever_they_are() {
+        let mut mappings: Vec<CodeMapping> = (1..=1100)
+            .map(|i| CodeMapping {
+                start: RuntimeAddress(i << 16),
+                end: RuntimeAddress((i << 16) + if i == 1000 { 0x2000 } else { 0x1000 }),
+                offset: FileOffset(0),
+                source: CodeSource::Bare,
+            })
+            .collect();
+        mappings.push(image(0x7000_0000_0000, "libc"));
+        mappings.push(CodeMapping {
+            source: CodeSource::Trampoline,
+            ..image(0x7fff_0000_0000, "")
+        });
+        let refresh = Layout::new(1, 9).refresh(&mappings, |_| Some(table(3)));
+        assert_eq!((refresh.mapped, refresh.mappings_left_out), (MAX_MAPPINGS, 78));
+        let find = |address: u64| refresh.mappings.find(address);
+        assert_eq!(find(0x7000_0000_0000).expect("libc").pages, 1);
+        assert_eq!(
+            find(0x7fff_0000_0000).expect("a page").kind,
+            MappingKind::Trampoline as u32
+        );
+        assert!(find((1000 << 16) + 0x1000).is_some(), "the larger of the others");
+        assert!(find(1 << 16).is_some() && find(1100 << 16).is_none());
     }
 }

@@ -52,6 +52,10 @@ fn json_is_what_the_schemas_say() {
             generation: 1,
             seen_s_ago: 2,
         },
+        left_out: LeftOut {
+            mappings: 3,
+            images: vec!["a.so".to_owned()],
+        },
         sites: Used { used: 1, capacity: 2 },
         stack_ends: BTreeMap::from([("outermost frame", 1)]),
         stacks: stacks(),

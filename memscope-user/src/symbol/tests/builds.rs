@@ -76,7 +76,7 @@ fn a_program_replaced_by_another_build_lends_no_names() {
         // The mapped file can still be read, by those who may.
         let frames = target.names(true, folder.path());
         let may_read = fs::read_dir(format!("/proc/{}/map_files", target.pid)).is_ok()
-            && super::super::open::open_regular(Path::new(&map_file(&target))).is_ok();
+            && crate::target::open::open_regular(Path::new(&map_file(&target))).is_ok();
         if may_read {
             assert_eq!(functions(&frames), ["inner", "outer", "leaf"]);
         } else {

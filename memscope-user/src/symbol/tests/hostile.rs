@@ -4,7 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::screen::debug_information_is_tame;
-use super::{PROGRAM, Target, compile, functions};
+use super::{PROGRAM, Places, Symbolizer, Target, compile, functions};
+use crate::symbol::NameRoom;
+use crate::target::address::RuntimeAddress;
 use crate::target::elf::{ElfImage, FileBytes};
 
 #[test]
@@ -132,4 +134,50 @@ fn a_damaged_file_of_the_right_build_costs_names_and_nothing_else() {
         let frames = target.names_of_a_stranger();
         assert!((2..=40).contains(&frames.len()), "{frames:?}");
     }
+}
+
+#[test]
+fn long_names_of_many_addresses_are_bounded_together_and_what_they_cost_others_is_told() {
+    const ADDRESSES: usize = 100_000;
+    const ROOM: usize = 16 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let long = format!("f{}", "x".repeat(60_000));
+    let assembler = format!(
+        "\
+.text
+.globl leaf
+.globl {long}
+.type leaf, @function
+.type {long}, @function
+.balign 64
+leaf:
+mov (%rsp), %rax
+ret
+.size leaf, . - leaf
+.balign 64
+{long}:
+.skip {ADDRESSES}, 0x90
+.size {long}, . - {long}
+.section .note.GNU-stack,\"\",@progbits
+"
+    );
+    let program = compile_with(folder.path(), "long", &assembler);
+    let target = Target::start(&program);
+    let room = NameRoom::of(ROOM);
+    let symbolizer = Symbolizer::with_places(target.modules.clone(), Some(target.pid), Places::default());
+    let mut symbolizer = symbolizer.sharing(&room);
+    let (mut bytes, mut named) = (0, 0);
+    for at in 0..ADDRESSES as u64 {
+        let [frame] = symbolizer.name(RuntimeAddress(target.function.0 + 64 + at), false) else {
+            panic!("one frame at {at}")
+        };
+        assert_eq!(frame.module, "long");
+        let name = frame.function.as_deref().unwrap_or_default();
+        assert!(name.is_empty() || name.starts_with("fxxx"), "{name}");
+        bytes += name.len();
+        named += u64::from(!name.is_empty());
+    }
+    assert!(bytes <= ROOM, "{bytes}");
+    assert!(bytes > ROOM / 2, "long names were asked for: {bytes}");
+    assert_eq!(named + room.refused(), ADDRESSES as u64);
 }

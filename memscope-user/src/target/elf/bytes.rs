@@ -3,7 +3,7 @@
 //! A file is never mapped into our memory: it belongs to the target, and cutting a mapped file short kills its reader
 //! with SIGBUS. Reading piece by piece also keeps the memory we use independent of the size of the debug information.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -57,6 +57,14 @@ impl FileBytes {
     pub fn new(file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
         Ok(Self { file, size })
+    }
+
+    /// What the open file is.
+    ///
+    /// # Errors
+    /// When it cannot be asked for.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
     }
 }
 

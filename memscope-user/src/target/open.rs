@@ -1,17 +1,25 @@
-//! Opens files whose paths the target chose: only regular files, never a device or a FIFO, never out of a given root.
+//! Opens files whose paths the target chose, the one way: only regular files, never a device or a FIFO, never out of a given
+//! root.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
+
+use super::identity::Pid;
+
+/// Leads to the root directory of a process.
+pub(crate) fn root_of(pid: Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root"))
+}
 
 /// Opens a regular file for reading.
 ///
 /// # Errors
 /// `InvalidInput` when it is not a regular file, else what the kernel says.
-pub(super) fn open_regular(path: &Path) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     read_regular(&open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
@@ -20,7 +28,7 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`open_regular`]; `ENOSYS` before Linux 5.6.
-pub(super) fn open_in_root(root: &Path, path: &Path) -> io::Result<File> {
+pub(crate) fn open_in_root(root: &Path, path: &Path) -> io::Result<File> {
     let root = rustix::fs::openat(
         CWD,
         root,
