@@ -4,14 +4,18 @@
 //! if hardly any would have been in the sample.
 
 use super::judgement::{Judgement, Need, Reason, Verdict};
-use super::thresholds::{EXPECTED_IN_SILENCE, MIN_SURVIVORS};
+use super::thresholds::MIN_SURVIVORS;
 use crate::report::sites::{SiteFigures, SitesReport};
+
+/// Births that would have been sampled in a silence before it counts as an end: e^-10 is 1 in 22 000. More than of births that
+/// are all seen, for every site of a database meets the same moment at which sampling begins.
+const EXPECTED_IN_SAMPLE: f64 = 10.0;
 
 /// Standard deviations by which fewer births must have been sampled than if they had gone on as before.
 const SURELY_FEWER: f64 = 3.0;
 
 /// Takes back a verdict that says that births have ended, where births that went on as before would have left fewer than
-/// [`EXPECTED_IN_SILENCE`] blocks in the sample; and one that says that they have become fewer, where chance could have left
+/// [`EXPECTED_IN_SAMPLE`] blocks in the sample; and one that says that they have become fewer, where chance could have left
 /// as few there.
 pub fn hold_back(report: &SitesReport, site: &SiteFigures, judgement: &mut Judgement) {
     let Some((sampling, since_ms)) = report.sampling.and_then(|it| Some((it, it.since_ms?))) else {
@@ -39,7 +43,7 @@ pub fn hold_back(report: &SitesReport, site: &SiteFigures, judgement: &mut Judge
     let sampled_a_ms = before / missed_from.saturating_sub(window.start).max(1) as f64;
     let expected = sampled_a_ms * window.end.saturating_sub(missed_from) as f64;
     let (says_so, needed) = match judgement.reason {
-        Reason::BornEarly | Reason::Stopped { .. } => (expected >= EXPECTED_IN_SILENCE, EXPECTED_IN_SILENCE),
+        Reason::BornEarly | Reason::Stopped { .. } => (expected >= EXPECTED_IN_SAMPLE, EXPECTED_IN_SAMPLE),
         // So many that half of them would surely be fewer.
         _ => (
             expected - seen >= SURELY_FEWER * expected.sqrt(),
