@@ -37,7 +37,7 @@ fn a_found_leak_stands_through_a_time_too_quiet_to_say_it_anew() {
     assert_eq!(
         held.reason.to_string(),
         "found leaking 58 s ago (survivors at a steady share over birth time); the last 57 s contradict nothing and are too \
-         quiet to say it anew: needs events: 6 more survivors"
+         quiet to say it anew: needs events: 5 more survivors"
     );
     assert_eq!(held.found, Some(FOUND), "what later reports are told is what was seen");
     assert_eq!(
