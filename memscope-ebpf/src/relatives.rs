@@ -10,8 +10,8 @@ use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use memscope_ebpf::family::{EventKind, FamilyEvent, Member, TaskField, UNNOTED, UNTOLD_ENDS, born_tick};
 
-use crate::task::{self, read};
 use crate::atomic;
+use crate::task::{self, read};
 
 // include/uapi/linux/sched.h.
 const CLONE_VM: u64 = 0x100;

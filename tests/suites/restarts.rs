@@ -68,16 +68,29 @@ fn a_target_that_ends_after_a_stop_keeps_what_was_collected_and_its_database() {
     target.quit();
     assert_eq!(session.print().of_size(10_007).len(), 4);
     let report = memscope.ok(&["report", &pid, "--format", "json"]);
-    assert!(report.stdout.contains(r#""live":{"blocks":4,"bytes":40028}"#), "{report}");
+    assert!(
+        report.stdout.contains(r#""live":{"blocks":4,"bytes":40028}"#),
+        "{report}"
+    );
     assert!(report.stdout.contains("stopped before the target ended"), "{report}");
     let removed = memscope.ok(&["gc", "--older-than", "1"]);
-    assert!(removed.stderr.contains("0 databases"), "its end has just been seen\n{removed}");
+    assert!(
+        removed.stderr.contains("0 databases"),
+        "its end has just been seen\n{removed}"
+    );
     other.act("take 1 20011");
     drop(memscope.attach(&other));
-    assert_eq!(session.print().of_size(10_007).len(), 4, "attaching another process removes nothing");
+    assert_eq!(
+        session.print().of_size(10_007).len(),
+        4,
+        "attaching another process removes nothing"
+    );
     std::thread::sleep(Duration::from_millis(2100));
     let removed = memscope.ok(&["gc", "--older-than", "1"]);
-    assert!(removed.stderr.contains("1 databases"), "it has aged meanwhile\n{removed}");
+    assert!(
+        removed.stderr.contains("1 databases"),
+        "it has aged meanwhile\n{removed}"
+    );
 }
 
 #[test]
@@ -136,7 +149,10 @@ fn a_process_attached_again_after_its_main_thread_ended_is_followed_from_then_on
     let database = session.print();
     assert_eq!(database.of_size(20_011).len(), 7, "{database:#?}");
     let printed = memscope.ok(&["print", &pid.to_string(), "--age", "0"]).stdout;
-    assert!(!printed.contains("bound to"), "they are bound to a living thread now\n{printed}");
+    assert!(
+        !printed.contains("bound to"),
+        "they are bound to a living thread now\n{printed}"
+    );
     let again = memscope.ok(&["attach", &pid.to_string()]);
     assert!(again.stderr.contains("already"), "nothing is to be done\n{again}");
     session.detach();
@@ -170,7 +186,9 @@ fn a_program_replaced_by_exec_is_not_started_but_attached() {
 #[test]
 fn a_library_loaded_later_whose_functions_may_throw_is_left_alone_and_the_report_says_so() {
     let memscope = Memscope::new();
-    let library = Program::new("lib_throwing.cpp").flags(&["-O1", "-shared", "-fPIC"]).build();
+    let library = Program::new("lib_throwing.cpp")
+        .flags(&["-O1", "-shared", "-fPIC"])
+        .build();
     let mut target = Target::start::<&str>(&Program::new("loads.c").build(), &[]);
     let pid = target.pid().to_string();
     let session = Session::attach_with(&memscope, target.pid(), &["--alloc", "pool_get(size=0) -> ret"]);
@@ -183,7 +201,9 @@ fn a_library_loaded_later_whose_functions_may_throw_is_left_alone_and_the_report
     assert_eq!(session.print().of_size(10_007).len(), 1);
     let printed = memscope.ok(&["print", &pid, "--age", "0"]).stdout;
     assert!(
-        printed.lines().any(|line| line.starts_with("note:") && line.contains("pool_get")),
+        printed
+            .lines()
+            .any(|line| line.starts_with("note:") && line.contains("pool_get")),
         "{printed}"
     );
     target.act("close");
@@ -209,7 +229,11 @@ fn a_stderr_that_nobody_reads_leaves_nothing_half_done() {
 
     let full = std::fs::File::create("/dev/full").expect("/dev/full");
     let mut trace = memscope.command(&["trace", &first.pid().to_string(), "--for", "1", "--age", "0"]);
-    let mut trace = trace.stdout(Stdio::null()).stderr(full).spawn().expect("memscope starts");
+    let mut trace = trace
+        .stdout(Stdio::null())
+        .stderr(full)
+        .spawn()
+        .expect("memscope starts");
     process::wait(&mut trace, COMMAND).expect("trace ends");
     memscope.assert_nothing_left();
 }

@@ -194,7 +194,9 @@ pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
         ));
     }
     if let Some(why) = &session.file.unwatched {
-        notes.push(format!("blocks of code that was loaded since the start are not seen: {why}"));
+        notes.push(format!(
+            "blocks of code that was loaded since the start are not seen: {why}"
+        ));
     }
     if let Some(sampling) = session.sampling()? {
         let since = sampling.since_ns.map_or_else(String::new, |ns| {

@@ -142,7 +142,9 @@ impl Session {
             window_spent_ns: 0,
             ..state
         };
-        if forgotten.bound_exit_at_ns == state.bound_exit_at_ns && forgotten.over_budget_at_ns == state.over_budget_at_ns {
+        if forgotten.bound_exit_at_ns == state.bound_exit_at_ns
+            && forgotten.over_budget_at_ns == state.over_budget_at_ns
+        {
             return Ok(());
         }
         self.state

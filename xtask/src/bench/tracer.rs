@@ -44,12 +44,7 @@ impl Tracer {
 
     /// Every way that this run measures: rivals only where they are installed or were named.
     pub fn all(bench: &Bench<'_>) -> Result<Vec<Self>> {
-        let mut all = vec![
-            Self::Nothing,
-            Self::Floor,
-            Self::Memscope(&[]),
-            SAMPLED,
-        ];
+        let mut all = vec![Self::Nothing, Self::Floor, Self::Memscope(&[]), SAMPLED];
         if process::works(Command::new("bpftrace").arg("--version")) {
             let folder = bench.programs.scratch("pairing")?;
             let libc = programs::libc_of(&bench.programs.path("pairs"))?;
