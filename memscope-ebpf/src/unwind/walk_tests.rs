@@ -209,7 +209,7 @@ fn a_signal_frame_is_crossed_also_to_a_lower_stack() {
     ]);
     world.memory.insert(low + 8, in_row(2));
     let (frames, end, flags) = world.walk(in_row(0), 0);
-    assert_eq!(frames, [in_row(0), CODE + 32 | INTERRUPTED, in_row(2)]);
+    assert_eq!(frames, [in_row(0), (CODE + 32) | INTERRUPTED, in_row(2)]);
     assert_eq!((end, flags), (StackEnd::Outermost, ACROSS_SIGNAL));
     // Where the thread was interrupted the table may have been pruned: then nothing is guessed.
     world.memory.insert(STACK + 168, CODE + 0x3f0);
