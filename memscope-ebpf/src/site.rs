@@ -75,6 +75,10 @@ impl StackEnd {
     }
 }
 
+/// Set in an element of FRAMES: the address is the instruction that a signal interrupted, not a return address. No address
+/// of user space has this bit.
+pub const INTERRUPTED: u64 = 1 << 63;
+
 /// One site. Array element of SITE_RECORDS; written once before its index is published in SITES, counters by atomic adds.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]

@@ -318,6 +318,22 @@ static void do_spin(char *rest) {
     pthread_join(thread, NULL);
 }
 
+/* Interrupted at its very first instruction, which the handler steps over. */
+__attribute__((naked, noinline, noclone)) static void faults_at_once(void) { __asm__("ud2\n\tret"); }
+
+static void step_over(int signal, siginfo_t *info, void *context) {
+    (void)signal, (void)info;
+    take(118);
+    ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] += 2;
+}
+
+static void do_fault(char *rest) {
+    (void)rest;
+    struct sigaction action = {.sa_sigaction = step_over, .sa_flags = SA_SIGINFO};
+    sigaction(SIGILL, &action, NULL);
+    faults_at_once();
+}
+
 /* Interrupted in a call that sleeps. */
 static void do_sleep(char *rest) {
     (void)rest;
@@ -378,6 +394,7 @@ ACTIONS({"plain", do_plain}, {"family", do_family}, {"zeroed", do_zeroed}, {"rec
         {"deeper", do_deeper}, {"large", do_large}, {"alloca", do_alloca}, {"array", do_array}, {"realigned", do_realigned},
         {"vectors", do_vectors}, {"tail", do_tail}, {"noreturn", do_noreturn}, {"callbacks", do_callbacks},
         {"threads", do_threads}, {"signal", do_signal}, {"altstack", do_altstack}, {"spin", do_spin},
+        {"fault", do_fault},
         {"sleep", do_sleep}, {"coroutine", do_coroutine}, {"load", do_load}, {"loaded", do_loaded}, {"gate", do_gate})
 
 static void do_gate(char *rest) {

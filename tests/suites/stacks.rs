@@ -288,6 +288,35 @@ fn a_stack_in_musl_does_not_end_where_a_buffer_of_zeros_stands_for_a_frame_recor
     }
 }
 
+/// The byte before it is another function's.
+#[test]
+fn a_function_interrupted_at_its_first_instruction_has_its_own_name() {
+    let mut target = Target::start::<&str>(&c_program(&["-O2"]).build(), &[]);
+    let memscope = Memscope::new();
+    let session = memscope.attach(&target);
+    target.send("gate fault");
+    assert_eq!(target.line(REPLY), "at the gate");
+    let gdbs = debugger::stack(target.pid());
+    target.send("");
+    assert_eq!(target.line(REPLY), "done");
+    let interrupted = gdbs.iter().find(|frame| frame.name == "faults_at_once");
+    let interrupted = interrupted.unwrap_or_else(|| panic!("{gdbs:x?}")).address;
+    let stacks = reported(&memscope, &target);
+    let names: Vec<&String> = stacks
+        .iter()
+        .filter_map(|stack| {
+            let at = stack.frames.iter().position(|frame| *frame == interrupted)?;
+            stack.names.get(at)
+        })
+        .collect();
+    assert_eq!(
+        names,
+        [&format!("{interrupted:#x} frames faults_at_once")],
+        "{stacks:#?}"
+    );
+    session.detach();
+}
+
 #[test]
 fn stats_tell_how_many_stacks_are_whole_by_reason_and_by_module() {
     let memscope = Memscope::new();

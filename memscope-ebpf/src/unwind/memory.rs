@@ -24,7 +24,7 @@ const MOST_EXPECTED: u64 = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct WalkMemory {
-    /// Frame addresses, innermost first.
+    /// Frame addresses, innermost first; with [`crate::site::INTERRUPTED`] where one is no return address.
     pub frames: [u64; MAX_FRAMES],
     /// The row of each, where one was looked up under [`WalkMemory::rows_generation`]; else
     /// one that says nothing. Those past the end of the last

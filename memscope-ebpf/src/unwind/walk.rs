@@ -4,7 +4,7 @@ use super::cache::{CacheEntry, slot};
 use super::lookup::{Tables, find_row};
 use super::row::{RbpRule, Row, RowKind};
 use crate::limits::MAX_FRAMES;
-use crate::site::StackEnd;
+use crate::site::{INTERRUPTED, StackEnd};
 
 /// Steps a walk may take: one a frame, and some for return addresses that a return probe had replaced.
 pub const MAX_STEPS: u32 = MAX_FRAMES as u32 + 16;
@@ -32,7 +32,7 @@ pub trait Target: Tables {
     fn generation(&self) -> u64;
     /// The return address that a return probe found in this stack slot when it put its trampoline there.
     fn original_return(&self, slot: u64) -> Option<u64>;
-    /// Stores frame number `index`, below [`MAX_FRAMES`].
+    /// Stores frame number `index`, below [`MAX_FRAMES`]: its address, with [`INTERRUPTED`] where it is no return address.
     fn record(&mut self, index: u32, address: u64);
     /// Keeps the row of frame number `index` for the next walk; [`Row::GAP`] when it is not the row of its return address.
     #[inline(always)]
@@ -177,7 +177,8 @@ impl Walk {
         if self.frames >= MAX_FRAMES as u32 {
             return false;
         }
-        target.record(self.frames, self.pc);
+        let interrupted = if self.came == BY_SIGNAL { INTERRUPTED } else { 0 };
+        target.record(self.frames, self.pc | interrupted);
         self.frames += 1;
         true
     }
@@ -284,7 +285,11 @@ impl Walk {
         // The same holds of a frame record without return address: musl's strdup has its argument in rbp, which may be a
         // zeroed buffer on the stack.
         if return_address == 0 {
-            let end = if self.came == BY_GUESS { StackEnd::Outermost } else { distrust };
+            let end = if self.came == BY_GUESS {
+                StackEnd::Outermost
+            } else {
+                distrust
+            };
             return self.ended(end);
         }
         self.flags |= BY_FRAME_POINTER;

@@ -9,7 +9,7 @@ use super::mapping::{MappingEntry, MappingKind, MappingTable};
 use super::row::{Page, RbpRule, Row, RowKind};
 use super::walk::{ACROSS_SIGNAL, BY_FRAME_POINTER, INTO_UNKNOWN_CODE, Registers, Target, walk};
 use crate::limits::MAX_FRAMES;
-use crate::site::StackEnd;
+use crate::site::{INTERRUPTED, StackEnd};
 
 /// Where the code with a table begins; one page of rows, 32 bytes each.
 const CODE: u64 = 0x40_0000;
@@ -209,7 +209,7 @@ fn a_signal_frame_is_crossed_also_to_a_lower_stack() {
     ]);
     world.memory.insert(low + 8, in_row(2));
     let (frames, end, flags) = world.walk(in_row(0), 0);
-    assert_eq!(frames, [in_row(0), CODE + 32, in_row(2)]);
+    assert_eq!(frames, [in_row(0), (CODE + 32) | INTERRUPTED, in_row(2)]);
     assert_eq!((end, flags), (StackEnd::Outermost, ACROSS_SIGNAL));
     // Where the thread was interrupted the table may have been pruned: then nothing is guessed.
     world.memory.insert(STACK + 168, CODE + 0x3f0);
@@ -286,8 +286,12 @@ fn a_return_address_of_zero_is_no_bottom_where_no_frame_pointer_led() {
 /// A call through a null pointer leaves the handler of its fault at address 0, whose caller is not known.
 #[test]
 fn a_signal_that_interrupted_address_zero_is_no_bottom() {
-    let mut world =
-        World::new(&[Row::bare(RowKind::SignalFrame)]).stack(&[(120, 0), (160, STACK + 0x100), (168, 0), (0x100, in_row(1))]);
+    let mut world = World::new(&[Row::bare(RowKind::SignalFrame)]).stack(&[
+        (120, 0),
+        (160, STACK + 0x100),
+        (168, 0),
+        (0x100, in_row(1)),
+    ]);
     assert_eq!(world.walk(in_row(0), 0), (vec![in_row(0)], StackEnd::SignalFrame, 0));
 }
 

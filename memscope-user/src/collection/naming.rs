@@ -99,7 +99,7 @@ impl<'a> Naming<'a> {
         let modules = symbolizer.modules();
         let identity = call.map_or(FrameIdentity::Nowhere, call_identity);
         // A return address is told by the call before it, which is in the same module even when the call is its last.
-        site_id(identity, site.frames().map(|frame| modules.identity(frame)))
+        site_id(identity, site.frames().map(|frame| modules.identity(frame.address)))
     }
 
     fn name(&mut self, site: &RawSite<'_>) -> (SiteId, Stack) {
@@ -119,8 +119,9 @@ impl<'a> Naming<'a> {
                 inlined: false,
             }));
         }
-        for address in site.frames() {
-            frames.extend(symbolizer.name(address, true).iter().cloned());
+        for frame in site.frames() {
+            let named = symbolizer.name(frame.address, frame.is_return_address);
+            frames.extend(named.iter().cloned());
         }
         (
             id,

@@ -85,7 +85,7 @@ impl<'a> RegionOwners<'a> {
     /// A region whose stack is not known is told: better one too many than one kept back.
     fn look(&self, site: SiteIndex) -> bool {
         let Some(site) = self.table.get(site) else { return true };
-        let frames: Vec<RuntimeAddress> = site.frames().collect();
+        let frames: Vec<RuntimeAddress> = site.frames().map(|frame| frame.address).collect();
         let Some(caller) = frames.first() else { return true };
         let Some(generation) = self
             .session

@@ -31,10 +31,10 @@ fn last_module(session: &Session, maps: &mut BTreeMap<u16, ModuleMap>, site: &Ra
         ModuleMap::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default())
     });
     // A return address is told by the call before it.
-    let last = site
-        .frames()
-        .last()
-        .map(|frame| RuntimeAddress(frame.0.saturating_sub(1)));
+    let last = site.frames().next_back().map(|frame| {
+        let back = u64::from(frame.is_return_address);
+        RuntimeAddress(frame.address.0.saturating_sub(back))
+    });
     last.and_then(|address| modules.locate(address))
         .map_or_else(|| "no known module".to_owned(), |found| found.module.name())
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use memscope_ebpf::limits::{FRAME_CAPACITY, SITE_CAPACITY};
 use memscope_ebpf::live::SiteIndex;
-use memscope_ebpf::site::{SiteRecord, StackEnd};
+use memscope_ebpf::site::{INTERRUPTED, SiteRecord, StackEnd};
 use memscope_ebpf::state::State;
 
 use super::kernel_map::KernelMap;
@@ -25,10 +25,28 @@ pub struct RawSite<'a> {
     frames: &'a [u64],
 }
 
+/// One frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawFrame {
+    /// Where it goes on.
+    pub address: RuntimeAddress,
+    /// It follows a call: the byte before is the call's. Not so where a signal came.
+    pub is_return_address: bool,
+}
+
+impl From<u64> for RawFrame {
+    fn from(stored: u64) -> Self {
+        Self {
+            address: RuntimeAddress(stored & !INTERRUPTED),
+            is_return_address: stored & INTERRUPTED == 0,
+        }
+    }
+}
+
 impl RawSite<'_> {
-    /// Return addresses, innermost first, without the allocator function.
-    pub fn frames(&self) -> impl Iterator<Item = RuntimeAddress> {
-        self.frames.iter().map(|frame| RuntimeAddress(*frame))
+    /// Innermost first, without the allocator function.
+    pub fn frames(&self) -> impl DoubleEndedIterator<Item = RawFrame> {
+        self.frames.iter().map(|frame| RawFrame::from(*frame))
     }
 
     /// Why the stack ends.
@@ -86,5 +104,23 @@ impl SiteTable {
         (0..self.records.len() as u32)
             .map(SiteIndex)
             .filter_map(|index| Some((index, self.get(index)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_a_signal_interrupted_is_no_return_address() {
+        let frame = |stored: u64| {
+            let RawFrame {
+                address,
+                is_return_address,
+            } = stored.into();
+            (address.0, is_return_address)
+        };
+        assert_eq!(frame(0x7f00_0000_1234), (0x7f00_0000_1234, true));
+        assert_eq!(frame(0x7f00_0000_1234 | INTERRUPTED), (0x7f00_0000_1234, false));
     }
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use memscope_ebpf::site::StackEnd;
+use memscope_ebpf::site::{INTERRUPTED, StackEnd};
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{MAX_MAPPINGS, MappingEntry, MappingTable};
@@ -271,7 +271,7 @@ impl<T: Tables, R: Fn(u64) -> Option<u64>> Target for Looking<'_, T, R> {
     }
 
     fn record(&mut self, _index: u32, address: u64) {
-        self.frames.push(address);
+        self.frames.push(address & !INTERRUPTED);
     }
 }
 

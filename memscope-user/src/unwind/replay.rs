@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use memscope_ebpf::site::StackEnd;
+use memscope_ebpf::site::{INTERRUPTED, StackEnd};
 use memscope_ebpf::unwind::cache::{CACHE_ENTRIES, CacheEntry};
 use memscope_ebpf::unwind::lookup::Tables;
 use memscope_ebpf::unwind::mapping::{MappingEntry, MappingTable};
@@ -137,6 +137,6 @@ impl<R: Fn(u64) -> Option<u64>> Target for Replay<'_, R> {
     }
 
     fn record(&mut self, _index: u32, address: u64) {
-        self.frames.borrow_mut().push(address);
+        self.frames.borrow_mut().push(address & !INTERRUPTED);
     }
 }
