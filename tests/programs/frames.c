@@ -4,6 +4,7 @@
  * debugger shows the stack that the allocator would have been called on. */
 #include "common.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <search.h>
@@ -70,6 +71,19 @@ static void do_zeroed(char *rest) {
     USE(room);
     hold(strdup(room), 1);
     USE(room);
+}
+
+/* The direct caller of a function of the C library that allocates. */
+APART static void opens(const char *path) {
+    DIR *folder = opendir(path);
+    if (!folder) fail("opendir");
+    closedir(folder);
+}
+
+static void do_opens(char *rest) {
+    (void)rest;
+    opens("/");
+    USE(rest);
 }
 
 APART static unsigned recurse(unsigned left) {
@@ -394,7 +408,7 @@ ACTIONS({"plain", do_plain}, {"family", do_family}, {"zeroed", do_zeroed}, {"rec
         {"deeper", do_deeper}, {"large", do_large}, {"alloca", do_alloca}, {"array", do_array}, {"realigned", do_realigned},
         {"vectors", do_vectors}, {"tail", do_tail}, {"noreturn", do_noreturn}, {"callbacks", do_callbacks},
         {"threads", do_threads}, {"signal", do_signal}, {"altstack", do_altstack}, {"spin", do_spin},
-        {"fault", do_fault},
+        {"fault", do_fault}, {"opens", do_opens},
         {"sleep", do_sleep}, {"coroutine", do_coroutine}, {"load", do_load}, {"loaded", do_loaded}, {"gate", do_gate})
 
 static void do_gate(char *rest) {

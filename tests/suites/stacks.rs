@@ -288,6 +288,77 @@ fn a_stack_in_musl_does_not_end_where_a_buffer_of_zeros_stands_for_a_frame_recor
     }
 }
 
+/// Neither code keeps frame pointers nor has unwind tables, and it leaves its caller's in rbp: the step by frame pointer goes
+/// past that caller. What was guessed is marked, and is not whole.
+fn a_skipped_caller_is_told(program: &Program, load: Option<&Program>, action: &str, innermost: &str, caller: &str) {
+    let mut target = Target::start::<&str>(&program.build(), &[]);
+    if let Some(library) = load {
+        target.act(&format!("load {}", library.build().display()));
+    }
+    let memscope = Memscope::new();
+    let session = memscope.attach(&target);
+    target.act(action);
+    let pid = target.pid().to_string();
+    let json = memscope.ok(&["report", &pid, "--format", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).expect("memscope.report/v1");
+    let sites = json["databases"][0]["sites"].as_array().expect("sites");
+    let functions = |site: &serde_json::Value| -> Vec<String> {
+        let frames = site["frames"].as_array().expect("frames").iter();
+        frames
+            .map(|frame| frame["function"].as_str().unwrap_or("?").to_owned())
+            .collect()
+    };
+    let site = sites
+        .iter()
+        .find(|site| functions(site).get(1).is_some_and(|name| name == innermost))
+        .unwrap_or_else(|| panic!("no stack from {innermost}: {json:#}"));
+    let functions = functions(site);
+    assert!(
+        functions.contains(&caller.to_owned()) || site["complete"] == false && site["by_frame_pointer"] == true,
+        "{caller} is called by nobody, and nothing says so: {functions:?}"
+    );
+    let text = memscope
+        .ok(&["report", &pid, "--site", site["site"].as_str().expect("an id")])
+        .stdout;
+    assert!(
+        functions.contains(&caller.to_owned())
+            || text.contains("… in part by frame pointer, for want of an unwind table"),
+        "{text}"
+    );
+    let stats = memscope.ok(&["stats", &pid, "--format", "json"]).stdout;
+    let stats: serde_json::Value = serde_json::from_str(&stats).expect("memscope.stats/v1");
+    let stacks = &stats["databases"][0]["stacks"];
+    let count = |key: &str| stacks[key]["stacks"].as_u64().expect("a count");
+    assert!(count("by_frame_pointer") > 0, "{stacks:#}");
+    assert!(
+        count("whole") + count("by_frame_pointer") <= stacks["stacks"].as_u64().expect("a count"),
+        "{stacks:#}"
+    );
+    session.detach();
+}
+
+#[test]
+fn a_caller_of_musls_that_a_frame_pointer_skips_is_told() {
+    let program = Program::new("frames.c").compiler("musl-gcc").flags(&["-O0"]);
+    a_skipped_caller_is_told(&program, None, "opens", "opendir", "opens");
+}
+
+#[test]
+fn a_caller_of_a_plug_in_without_tables_that_a_frame_pointer_skips_is_told() {
+    let program = Program::new("frames.c").link(&["-ldl"]);
+    let flags = [
+        "-O2",
+        "-g0",
+        "-fomit-frame-pointer",
+        "-fno-asynchronous-unwind-tables",
+        "-fno-unwind-tables",
+        "-shared",
+        "-fPIC",
+    ];
+    let library = Program::new("frames_bare_lib.c").flags(&flags);
+    a_skipped_caller_is_told(&program, Some(&library), "loaded", "call_back", "do_loaded");
+}
+
 /// The byte before it is another function's.
 #[test]
 fn a_function_interrupted_at_its_first_instruction_has_its_own_name() {

@@ -73,6 +73,7 @@ impl<'a> Naming<'a> {
                 Stack {
                     frames: Vec::new(),
                     end: StackEnd::NotRecorded,
+                    by_frame_pointer: false,
                 },
             ),
         };
@@ -128,6 +129,7 @@ impl<'a> Naming<'a> {
             Stack {
                 frames,
                 end: site.end(),
+                by_frame_pointer: site.by_frame_pointer(),
             },
         )
     }

@@ -1,7 +1,7 @@
 //! A comparison as JSON: `memscope.diff/v1`.
 //!
 //! `{"schema","before":{"source","host","bytes","blocks"},"after":{…},"sites":[{"site","change","before":{"blocks","bytes"},
-//! "after":{…},"complete","function","file","line","stack":["…"]}],"notes":[…]}`. Numbers are raw integers; `stack` is innermost first,
+//! "after":{…},"complete","by_frame_pointer","function","file","line","stack":["…"]}],"notes":[…]}`. Numbers are raw integers; `stack` is innermost first,
 //! functions by name.
 
 use std::io;
@@ -53,6 +53,7 @@ struct SitePart<'a> {
     before: AmountPart,
     after: AmountPart,
     complete: bool,
+    by_frame_pointer: bool,
     function: Option<&'a str>,
     file: Option<&'a str>,
     line: Option<u32>,
@@ -69,6 +70,7 @@ impl<'a> From<&'a SiteChange> for SitePart<'a> {
             before: site.before.into(),
             after: site.after.into(),
             complete: site.stack.complete(),
+            by_frame_pointer: site.stack.by_frame_pointer,
             function: own.and_then(|frame| frame.function.as_deref()),
             file: source.map(|source| source.file.as_str()),
             line: source.and_then(|source| source.line),

@@ -117,6 +117,9 @@ struct SiteWithId {
 struct SitePart {
     complete: bool,
     end: String,
+    /// Reports of earlier versions do not have it.
+    #[serde(default)]
+    by_frame_pointer: bool,
     frames: Vec<FramePart>,
     #[serde(default)]
     live: AmountPart,
@@ -255,10 +258,12 @@ impl From<SitePart> for SavedSite {
                 frames: part.frames.into_iter().map(|frame| Arc::new(frame.into())).collect(),
                 end: match (part.complete, end) {
                     (true, _) => StackEnd::Outermost,
+                    (false, Some(StackEnd::Outermost)) if part.by_frame_pointer => StackEnd::Outermost,
                     // A reason of another version: whatever it was, the stack is not whole.
                     (false, None | Some(StackEnd::Outermost)) => StackEnd::NotRecorded,
                     (false, Some(end)) => end,
                 },
+                by_frame_pointer: part.by_frame_pointer,
             },
             live: Amount {
                 blocks: part.live.blocks,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use memscope_ebpf::site::StackEnd;
+
 use super::diff::{Change, diff};
 use super::diff_text::Extent;
 use super::merge::merge;
@@ -197,6 +199,22 @@ fn sites_in_order_with_verdicts_are_read_too_and_leaks_on_most_hosts_come_first(
     assert_eq!(merged.sites[0].id.0, 2);
     assert_eq!(merged.sites[0].leaking_on.len(), 1);
     assert!(!merged.sites[0].stack.complete());
+}
+
+/// Reports of before the field was have none.
+#[test]
+fn a_saved_stack_that_was_followed_by_frame_pointer_is_not_complete_and_keeps_its_end() {
+    let plain = entries(7, &[(1, "f", &[8])]);
+    let said = r#""complete":false,"end":"outermost frame","by_frame_pointer":true"#;
+    let guessed = plain.replace(r#""complete":true,"end":"outermost frame""#, said);
+    for (text, expected) in [(&plain, false), (&guessed, true)] {
+        let report = parsed("x.json", text);
+        let stack = &report.databases[0].sites.values().next().unwrap().stack;
+        assert_eq!(
+            (stack.end, stack.by_frame_pointer, stack.complete()),
+            (StackEnd::Outermost, expected, !expected)
+        );
+    }
 }
 
 #[test]

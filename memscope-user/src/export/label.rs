@@ -10,10 +10,11 @@ pub(super) fn frame(frame: &Frame) -> String {
     Escaped(&frame_name(frame)).to_string()
 }
 
-/// Why a stack has less than all its frames, as a frame of its own: what is missing must not look like the thread's start.
-/// `None` for a whole stack.
+/// Why a stack may have less than all its frames, as a frame of its own: what is missing must not look like the thread's
+/// start. `None` for a whole stack.
 pub(super) fn missing(stack: &Stack) -> Option<String> {
-    (!stack.complete()).then(|| format!("[stack ends here: {}]", stack.end.text()))
+    let shortcomings: Vec<String> = stack.shortcomings().collect();
+    (!shortcomings.is_empty()).then(|| format!("[{}]", shortcomings.join(", ")))
 }
 
 /// A stack's frames, outermost first; never empty.

@@ -55,6 +55,7 @@ pub(crate) fn whole(frames: Vec<Frame>) -> Stack {
     Stack {
         frames: frames.into_iter().map(Arc::new).collect(),
         end: StackEnd::Outermost,
+        by_frame_pointer: false,
     }
 }
 

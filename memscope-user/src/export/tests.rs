@@ -62,6 +62,18 @@ main;serve;Pool<int>::take(unsigned long);malloc 40000
 }
 
 #[test]
+fn folded_stacks_that_were_followed_by_frame_pointer_say_so_at_the_root() {
+    let mut report = gateway();
+    report.sites.truncate(1);
+    report.sites[0].stack.by_frame_pointer = true;
+    assert_eq!(
+        rendered(ProfileFormat::Folded, &report),
+        "[in part by frame pointer, for want of an unwind table: frames may be missing or wrong];main;serve;\
+         Pool<int>::take(unsigned long);malloc 40000\n"
+    );
+}
+
+#[test]
 fn a_name_can_neither_end_a_frame_nor_pass_for_a_count() {
     let path = folded::path(&whole(vec![own(0x40_1000, "a;b\n 12", 1), malloc()]));
     assert_eq!(path, "malloc;a:b\\n_12");

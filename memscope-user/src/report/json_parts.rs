@@ -127,6 +127,7 @@ pub(super) struct SitePart<'a> {
     cookie: String,
     complete: bool,
     end: &'static str,
+    by_frame_pointer: bool,
     frames: FramesPart<'a>,
 }
 
@@ -137,6 +138,7 @@ impl<'a> SitePart<'a> {
             cookie: format!("{:#010x}", site.cookie()),
             complete: stack.is_some_and(Stack::complete),
             end: stack.map_or(NOT_RECORDED, |stack| stack.end.text()),
+            by_frame_pointer: stack.is_some_and(|stack| stack.by_frame_pointer),
             frames: FramesPart(stack.map_or(&[], |stack| &stack.frames)),
         }
     }

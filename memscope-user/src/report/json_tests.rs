@@ -35,7 +35,7 @@ fn the_contracts_keys_in_its_order() {
         r#""collection":{"state":"collecting","since":1700000000,"seconds":7200,"gaps":[]},"age_s":3600,"#,
         r#""entries":[{"entry":79258,"address":"0x1d496a80","size":44,"age_s":5327,"tid":4711,"#,
         r#""site":"0x01234567c12029d8","block_kind":"heap"}],"#,
-        r#""sites":{"0x01234567c12029d8":{"cookie":"0xc12029d8","complete":true,"end":"outermost frame","frames":["#,
+        r#""sites":{"0x01234567c12029d8":{"cookie":"0xc12029d8","complete":true,"end":"outermost frame","by_frame_pointer":false,"frames":["#,
         r#"{"address":"0xeb61b0","function":"zOsMem_Alloc","offset":552,"module":"gateway","build_id":"abcd","#,
         r#""file_offset":25008,"file":null,"line":null,"inlined":false},"#,
         r#"{"address":"0xeb2750","function":"rn_getseg","offset":28,"module":"gateway","build_id":"abcd","#,
@@ -46,6 +46,19 @@ fn the_contracts_keys_in_its_order() {
         "\n",
     );
     assert_eq!(json(&[design_sample()]), expected);
+}
+
+#[test]
+fn a_stack_that_was_followed_by_frame_pointer_is_not_complete() {
+    let mut report = design_sample();
+    report
+        .sites
+        .values_mut()
+        .for_each(|stack| stack.by_frame_pointer = true);
+    let text = json(&[report]);
+    let expected = r#""complete":false,"end":"outermost frame","by_frame_pointer":true,"frames""#;
+    assert!(text.contains(expected), "{text}");
+    check::document(&serde_json::from_str(&text).unwrap());
 }
 
 #[test]
@@ -137,7 +150,7 @@ fn ndjson_golden() {
         r#""collection":{"state":"collecting","since":1700000000,"seconds":7200,"gaps":[]},"age_s":3600}"#,
         "\n",
         r#"{"kind":"site","pid":1234,"site":"0x01234567c12029d8","cookie":"0xc12029d8","complete":true,"#,
-        r#""end":"outermost frame","frames":["#,
+        r#""end":"outermost frame","by_frame_pointer":false,"frames":["#,
         r#"{"address":"0xeb61b0","function":"zOsMem_Alloc","offset":552,"module":"gateway","build_id":"abcd","#,
         r#""file_offset":25008,"file":null,"line":null,"inlined":false},"#,
         r#"{"address":"0xeb2750","function":"rn_getseg","offset":28,"module":"gateway","build_id":"abcd","#,

@@ -64,13 +64,28 @@ pub struct Stack {
     pub frames: Vec<Arc<Frame>>,
     /// Why it ends.
     pub end: StackEnd,
+    /// A part of it was followed by frame pointer, through code that has no unwind table. Whether that code keeps frame
+    /// pointers nothing tells: where it does not, the step has skipped a caller, or come by a frame that is none.
+    pub by_frame_pointer: bool,
 }
 
+/// What a report says of a stack that was followed by frame pointer.
+pub const BY_FRAME_POINTER: &str =
+    "in part by frame pointer, for want of an unwind table: frames may be missing or wrong";
+
 impl Stack {
-    /// Followed to the thread's start.
+    /// Every frame of it is known, to the thread's start.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.end == StackEnd::Outermost
+        self.end == StackEnd::Outermost && !self.by_frame_pointer
+    }
+
+    /// Why it is not known to be whole, a line each; none of a whole stack.
+    pub fn shortcomings(&self) -> impl Iterator<Item = String> {
+        let guessed = self.by_frame_pointer.then(|| BY_FRAME_POINTER.to_owned());
+        let ends = self.end != StackEnd::Outermost;
+        let end = ends.then(|| format!("stack ends here: {}", self.end.text()));
+        guessed.into_iter().chain(end)
     }
 }
 

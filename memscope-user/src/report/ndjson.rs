@@ -3,7 +3,7 @@
 //! | `kind` | members | when |
 //! |---|---|---|
 //! | `database` | `schema` (first), `kind`, `target`, `collection`, `age_s` | first line of each database |
-//! | `site` | `kind`, `pid`, `site`, `cookie`, `complete`, `end`, `frames` | once, before the first entry that names it |
+//! | `site` | `kind`, `pid`, `site`, `cookie`, `complete`, `end`, `by_frame_pointer`, `frames` | once, before the first entry that names it |
 //! | `entry` | `kind`, `pid`, `entry`, `address`, `size`, `age_s`, `tid`, `site`, `block_kind`, `before_gap` (if so) | each |
 //! | `summary` | `kind`, `pid`, `printed`, `total`, `losses`, `notes`, `suppressions` and `estimate` (if any) | last line of each database: without it the output was cut |
 //!

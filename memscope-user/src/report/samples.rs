@@ -53,6 +53,7 @@ pub fn stack(frames: Vec<Frame>, end: StackEnd) -> Stack {
     Stack {
         frames: frames.into_iter().map(Arc::new).collect(),
         end,
+        by_frame_pointer: false,
     }
 }
 

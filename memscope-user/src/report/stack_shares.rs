@@ -28,20 +28,23 @@ impl Ended {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StackShares {
     all: Ended,
+    whole: Ended,
     by_frame_pointer: Ended,
     ends: BTreeMap<StackEnd, Ended>,
-    /// Of those that are not whole: the module of the last frame.
+    /// Of those that end before their threads' starts: the module of the last frame.
     modules: BTreeMap<(String, StackEnd), Ended>,
 }
 
 impl StackShares {
-    /// Adds a site: how many blocks were allocated there, why its stack ends, in which module (asked only if it is not
-    /// whole), whether a part of it was followed by frame pointer.
+    /// Adds a site: how many blocks were allocated there, why its stack ends, in which module (asked only if before the
+    /// thread's start), whether a part of it was followed by frame pointer: then it is not known to be whole.
     pub fn add(&mut self, stacks: u64, end: StackEnd, by_frame_pointer: bool, module: impl FnOnce() -> String) {
         self.all.add(stacks);
         self.ends.entry(end).or_default().add(stacks);
         if by_frame_pointer {
             self.by_frame_pointer.add(stacks);
+        } else if end == StackEnd::Outermost {
+            self.whole.add(stacks);
         }
         if end != StackEnd::Outermost {
             self.modules.entry((module(), end)).or_default().add(stacks);
@@ -56,16 +59,10 @@ impl StackShares {
         }
     }
 
-    /// Followed to their threads' starts.
-    #[must_use]
-    pub fn whole(&self) -> Ended {
-        self.ends.get(&StackEnd::Outermost).copied().unwrap_or_default()
-    }
-
     /// Share of stacks that are whole, 0 to 1; `None` without stacks.
     #[must_use]
     pub fn whole_share(&self) -> Option<f64> {
-        (self.all.stacks > 0).then(|| self.whole().stacks as f64 / self.all.stacks as f64)
+        (self.all.stacks > 0).then(|| self.whole.stacks as f64 / self.all.stacks as f64)
     }
 
     /// Lines of `stats`.
@@ -106,7 +103,7 @@ impl StackShares {
             let Ended { sites, stacks } = self.by_frame_pointer;
             writeln!(
                 out,
-                "    {stacks:>12} follow frame pointers through code without unwind table ({:.1} %, {sites} sites)",
+                "    {stacks:>12} follow frame pointers through code without unwind table, frames may be missing or wrong ({:.1} %, {sites} sites)",
                 percent(stacks)
             )?;
         }
@@ -157,7 +154,7 @@ impl Serialize for StackShares {
         Part {
             stacks: self.all.stacks,
             sites: self.all.sites,
-            whole: self.whole(),
+            whole: self.whole,
             whole_share: self.whole_share().map(rounded),
             by_frame_pointer: self.by_frame_pointer,
             ends: self.ends.iter().map(|(end, ended)| part(*end, None, ended)).collect(),
@@ -202,7 +199,7 @@ mod tests {
              4 end: no unwind table for this mapping (0.0 %, 2 sites)\n               1 end: not recorded (0.0 %, 0 sites)\n               \
              3 end in libc.so: no unwind table for this mapping (0.0 %, 1 sites)\n               \
              1 end in jit\\n: no unwind table for this mapping (0.0 %, 1 sites)\n               \
-             5 follow frame pointers through code without unwind table (0.0 %, 1 sites)\n"
+             5 follow frame pointers through code without unwind table, frames may be missing or wrong (0.0 %, 1 sites)\n"
         );
         let mut nothing = Vec::new();
         StackShares::default().write(&mut nothing).unwrap();
@@ -214,9 +211,9 @@ mod tests {
         let json = serde_json::to_value(shares()).unwrap();
         assert_eq!(
             (json["stacks"].as_u64(), json["whole"]["stacks"].as_u64()),
-            (Some(10_000), Some(9_995))
+            (Some(10_000), Some(9_990))
         );
-        assert_eq!(json["whole_share"], 0.9995);
+        assert_eq!(json["whole_share"], 0.999);
         assert_eq!(json["by_frame_pointer"]["stacks"], 5);
         assert_eq!(
             json["ends"][1],

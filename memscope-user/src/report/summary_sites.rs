@@ -202,13 +202,13 @@ fn frames(out: &mut dyn io::Write, stack: &Stack, every: bool) -> io::Result<()>
     for (index, frame) in stack.frames.iter().enumerate() {
         if !every && index > last {
             writeln!(out, "      … {} more frames", stack.frames.len() - index)?;
-            return Ok(());
+            break;
         }
         let mark = if own == Some(index) { '>' } else { ' ' };
         writeln!(out, "    {mark} {}", FrameLine(frame))?;
     }
-    if !stack.complete() {
-        writeln!(out, "      … stack ends here: {}", stack.end.text())?;
+    for shortcoming in stack.shortcomings() {
+        writeln!(out, "      … {shortcoming}")?;
     }
     Ok(())
 }

@@ -11,7 +11,8 @@
 //!
 //! What the old report leaves open: a cookie is always 8 digits; address and size have no leading zeros; with several
 //! databases the `Target:` line stands before the `Age:` line; an inlined function's offset is the offset in the
-//! function it was inlined into; notes follow the closing line.
+//! function it was inlined into; a stack that was followed by frame pointer says so in a line of its own, before the one
+//! that says why it ends; notes follow the closing line.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -131,10 +132,10 @@ fn write_stack(out: &mut dyn io::Write, stack: &Stack) -> io::Result<()> {
     for frame in &stack.frames {
         writeln!(out, "{}", FrameLine(frame))?;
     }
-    if stack.complete() {
-        return Ok(());
+    for shortcoming in stack.shortcomings() {
+        writeln!(out, "… {shortcoming}")?;
     }
-    write_end(out, stack.end.text())
+    Ok(())
 }
 
 fn write_end(out: &mut dyn io::Write, reason: &str) -> io::Result<()> {

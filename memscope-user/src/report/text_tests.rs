@@ -6,7 +6,7 @@ use std::io;
 use memscope_ebpf::counter::{Counter, Weight};
 use memscope_ebpf::site::StackEnd;
 
-use super::model::{CollectionState, DatabaseReport};
+use super::model::{CollectionState, DatabaseReport, Stack};
 use super::samples::{AT, SITE, design_sample, empty, entry, everything, frame, sampled_and_suppressed, stack, with};
 use super::text::TextReport;
 use crate::age::Age;
@@ -144,6 +144,28 @@ fn the_reasons_of_early_ends_are_these() {
         "inside another allocator call",
     ];
     assert_eq!(StackEnd::ALL.map(StackEnd::text), texts);
+}
+
+#[test]
+fn a_stack_that_was_followed_by_frame_pointer_says_so_before_it_says_where_it_ends() {
+    let guessed = |end| {
+        let guessed = Stack {
+            by_frame_pointer: true,
+            ..stack(vec![frame(0x1000, "malloc", 0)], end)
+        };
+        render(&[with(vec![entry(1, 0x10, 1, 4_000_000, SITE)], vec![(SITE, guessed)])])
+    };
+    let said =
+        "malloc + 0x0\n… in part by frame pointer, for want of an unwind table: frames may be missing or wrong\n";
+    let text = guessed(StackEnd::Outermost);
+    assert!(text.contains(&format!("{said}MemScope printed")), "{text}");
+    let text = guessed(StackEnd::FramePointers);
+    assert!(
+        text.contains(&format!(
+            "{said}… stack ends here: frame pointers end here\nMemScope printed"
+        )),
+        "{text}"
+    );
 }
 
 #[test]

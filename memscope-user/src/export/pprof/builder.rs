@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use memscope_ebpf::counter::Counter;
+use memscope_ebpf::site::StackEnd;
 
 use super::messages::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
 use crate::export::{Exported, label};
 use crate::report::Escaped;
-use crate::report::model::{Frame, Stack};
+use crate::report::model::{BY_FRAME_POINTER, Frame, Stack};
 use crate::report::sites::SiteFigures;
 use crate::symbol::{SavedModule, SavedSegment};
 use crate::target::address::RuntimeAddress;
@@ -153,8 +154,11 @@ impl<'a> Builder<'a> {
         }
         let location_id = self.stack(&site.stack);
         let mut label = vec![self.label("site", &format!("{:#018x}", site.id.0))];
-        if !site.stack.complete() {
+        if site.stack.end != StackEnd::Outermost {
             label.push(self.label("stack_end", site.stack.end.text()));
+        }
+        if site.stack.by_frame_pointer {
+            label.push(self.label("stack_guessed", BY_FRAME_POINTER));
         }
         self.profile.sample.push(Sample {
             location_id,
