@@ -153,7 +153,7 @@ fn ndjson_golden() {
         r#""collection":{"state":"collecting","since":1700000000,"seconds":7200,"gaps":[]},"age_s":3600}"#,
         "\n",
         r#"{"kind":"site","pid":1234,"site":"0x01234567c12029d8","cookie":"0xc12029d8","complete":true,"#,
-        r#""end":"outermost frame","frames":["#,
+        r#""end":"outermost frame","by_frame_pointer":false,"frames":["#,
         r#"{"address":"0xeb61b0","function":"zOsMem_Alloc","offset":552,"module":"gateway","build_id":"abcd","#,
         r#""file_offset":25008,"file":null,"line":null,"inlined":false},"#,
         r#"{"address":"0xeb2750","function":"rn_getseg","offset":28,"module":"gateway","build_id":"abcd","#,
