@@ -12,6 +12,7 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use serde::{Deserialize, Serialize};
 
+use super::sites::RawFrame;
 use crate::symbol::SavedModule;
 use crate::target::address::RuntimeAddress;
 
@@ -67,11 +68,10 @@ impl MappedGeneration {
             return frames.len();
         }
         let doubtful = |frame: &u64| {
+            let frame = RawFrame::from(*frame);
             // A return address is told by the call before it.
-            let call = RuntimeAddress(frame.saturating_sub(1));
-            self.replaced
-                .iter()
-                .any(|range| range.start <= call && call < range.end)
+            let at = RuntimeAddress(frame.address.0.saturating_sub(u64::from(frame.is_return_address)));
+            self.replaced.iter().any(|range| range.start <= at && at < range.end)
         };
         frames.iter().position(doubtful).unwrap_or(frames.len())
     }
@@ -96,6 +96,8 @@ pub fn next_number(published: u64, carried: impl Fn(u16) -> bool) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use memscope_ebpf::site::INTERRUPTED;
+
     use super::*;
 
     fn generation(number: u64, until: u64) -> MappedGeneration {
@@ -145,6 +147,13 @@ mod tests {
             "the call before it counts"
         );
         assert_eq!(generation.believed(site, &record, &[0x7000, 0x6000]), 1);
+        let interrupted = |address: u64| address | INTERRUPTED;
+        assert_eq!(generation.believed(site, &record, &[0x7000, interrupted(0x5000)]), 1);
+        assert_eq!(
+            generation.believed(site, &record, &[0x7000, interrupted(0x6000)]),
+            2,
+            "no call is before it"
+        );
         generation.verified.insert(9, 5);
         assert_eq!(generation.believed(site, &record, &frames), 3);
         generation.verified.insert(9, 4);

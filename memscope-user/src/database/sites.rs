@@ -48,24 +48,6 @@ impl From<u64> for RawFrame {
     }
 }
 
-/// One frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawFrame {
-    /// Where it goes on.
-    pub address: RuntimeAddress,
-    /// It follows a call: the byte before is the call's. Not so where a signal came.
-    pub is_return_address: bool,
-}
-
-impl From<u64> for RawFrame {
-    fn from(stored: u64) -> Self {
-        Self {
-            address: RuntimeAddress(stored & !INTERRUPTED),
-            is_return_address: stored & INTERRUPTED == 0,
-        }
-    }
-}
-
 impl RawSite<'_> {
     /// Innermost first, without the allocator function.
     pub fn frames(&self) -> impl DoubleEndedIterator<Item = RawFrame> {
