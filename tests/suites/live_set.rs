@@ -94,3 +94,25 @@ fn the_program_itself_is_deterministic() {
         "the seed must matter"
     );
 }
+
+/// Of a realloc in place the block is out of the live set for a moment, and as young as the call afterwards; it was there all the
+/// while.
+#[test]
+fn blocks_that_are_resized_in_place_while_the_set_is_read_are_all_there() {
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&Program::new("in_place.c").build(), &[]);
+    let session = memscope.attach(&target);
+    target.act("hold 1000");
+    target.act("go");
+    for look in 0..40 {
+        let database = session.print();
+        let held = database
+            .entries
+            .iter()
+            .filter(|entry| (992..=1000).contains(&entry.size));
+        assert_eq!(held.count(), 1000, "look {look}");
+    }
+    target.act("rest");
+    session.detach();
+    assert_eq!(target.quit().code, Some(0));
+}

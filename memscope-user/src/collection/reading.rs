@@ -12,7 +12,7 @@ pub use super::site_reading::read_sites;
 use super::{estimate, region_owner, status};
 use crate::age::Age;
 use crate::database::kernel_map::monotonic_ns;
-use crate::database::live_set::RawEntry;
+use crate::database::live_set::{RawEntry, Selection};
 use crate::database::session::Session;
 use crate::report::entries::Entries;
 use crate::report::model::{CollectionState, DatabaseReport, SiteId};
@@ -66,10 +66,16 @@ pub fn read(session: &Session, choice: Choice) -> Result<DatabaseReport, Collect
 pub fn read_but(session: &Session, choice: Choice, rules: &[Rule]) -> Result<DatabaseReport, CollectionError> {
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
-    let born_until = now_ms.checked_sub(choice.age.seconds().saturating_mul(1000));
-    let (mut parts, table) = match born_until {
-        Some(born_until) if collection.state != CollectionState::Replaced => {
-            region_owner::all_blocks(session, born_until)?
+    let up_to = session.last_number()?;
+    let selection = match choice.age.seconds() {
+        0 => Some(Selection::of_any_age(up_to)),
+        seconds => now_ms
+            .checked_sub(seconds.saturating_mul(1000))
+            .map(|born_until_ms| Selection::born_until(born_until_ms, up_to)),
+    };
+    let (mut parts, table) = match selection {
+        Some(selection) if collection.state != CollectionState::Replaced => {
+            region_owner::all_blocks(session, selection)?
         }
         _ => (Vec::new(), session.sites()?),
     };

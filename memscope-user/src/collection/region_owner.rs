@@ -12,7 +12,7 @@ use memscope_ebpf::live::SiteIndex;
 use crate::allocator::catalogue::AllocatorName;
 use crate::database::error::DatabaseError;
 use crate::database::generations::of_site;
-use crate::database::live_set::RawEntry;
+use crate::database::live_set::{RawEntry, Selection};
 use crate::database::session::{LiveTotals, Session};
 use crate::database::sites::SiteTable;
 use crate::probe::plan::PlannedCall;
@@ -133,13 +133,13 @@ impl<'a> RegionOwners<'a> {
     }
 }
 
-/// Blocks and the program's regions born up to a moment (CLOCK_MONOTONIC milliseconds), in parts, and the sites they name.
+/// The selected blocks and regions of the program's, in parts, and the sites they name.
 ///
 /// # Errors
 /// A map cannot be read.
-pub fn all_blocks(session: &Session, born_until_ms: u64) -> Result<(Vec<Vec<RawEntry>>, SiteTable), DatabaseError> {
-    let mut parts = session.live_blocks(born_until_ms)?;
-    let (regions, table) = programs_regions(session, born_until_ms)?;
+pub fn all_blocks(session: &Session, selection: Selection) -> Result<(Vec<Vec<RawEntry>>, SiteTable), DatabaseError> {
+    let mut parts = session.live_blocks(selection)?;
+    let (regions, table) = programs_regions(session, selection.born_until_ms)?;
     if !regions.is_empty() {
         parts.push(regions);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use memscope_ebpf::counter::Weight;
-use memscope_ebpf::live::{BlockFields, SiteIndex};
+use memscope_ebpf::live::{BlockFields, EntryNumber, SiteIndex};
 use memscope_ebpf::site::SiteRecord;
 
 use super::error::CollectionError;
@@ -14,6 +14,7 @@ use super::naming::Naming;
 use super::reading::{moment_of, notes};
 use super::region_owner::{RegionOwners, all_blocks};
 use super::status;
+use crate::database::live_set::Selection;
 use crate::database::session::Session;
 use crate::database::session_file::Moment;
 use crate::database::sites::SiteTable;
@@ -38,6 +39,7 @@ pub fn read_sites(session: &Session) -> Result<SitesReport, CollectionError> {
 pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, CollectionError> {
     let collection = status::collection(session)?;
     let now_ms = moment_of(session, collection.state)?;
+    let up_to = session.last_number()?;
     let collected = window(session, now_ms)?;
     let window = span
         .from
@@ -53,7 +55,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
     let odds = Odds::of(session)?;
     let sampling = odds.map(|odds| odds.sampling);
     let births = BirthTimes { window: &window, odds };
-    let (mut alive, table) = alive(session, collection.state, now_ms, births, span)?;
+    let (mut alive, table) = alive(session, collection.state, up_to, births, span)?;
     let mut naming = Naming::new(session, &table);
     let mut by_id: BTreeMap<SiteId, SiteFigures> = BTreeMap::new();
     let mut owners = RegionOwners::new(session, &table);
@@ -156,7 +158,7 @@ fn window(session: &Session, now_ms: u64) -> Result<Range<u64>, CollectionError>
 fn alive(
     session: &Session,
     state: CollectionState,
-    now_ms: u64,
+    up_to: EntryNumber,
     births: BirthTimes<'_>,
     span: &Span,
 ) -> Result<(HashMap<SiteIndex, Alive>, SiteTable), CollectionError> {
@@ -164,7 +166,7 @@ fn alive(
     if state == CollectionState::Replaced {
         return Ok((alive, session.sites()?));
     }
-    let (parts, table) = all_blocks(session, now_ms)?;
+    let (parts, table) = all_blocks(session, Selection::of_any_age(up_to))?;
     for raw in parts.iter().flatten() {
         let fields = raw.block.unpack();
         if span.takes(fields.number) {
@@ -314,7 +316,7 @@ impl Alive {
 
 #[cfg(test)]
 mod tests {
-    use memscope_ebpf::live::{BlockKind, EntryNumber};
+    use memscope_ebpf::live::BlockKind;
     use memscope_ebpf::sample::distance;
 
     use super::*;

@@ -13,6 +13,7 @@ use crate::allocator::discovery::discover;
 use crate::collection::status;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
+use crate::database::live_set::Selection;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::report::Escaped;
@@ -243,14 +244,18 @@ fn live_blocks(files: &ProcessFiles, memory: &HeapMemory) -> Result<LiveBlocks, 
     let session = Session::open(&Roots::from_environment(), files.id)?;
     let collection = status::collection(&session)?;
     let now_ms = monotonic_ns() / 1_000_000;
-    let blocks = session.live_blocks(now_ms)?.into_iter().flatten().map(|raw| {
-        let fields = raw.block.unpack();
-        Block {
-            size: fields.size,
-            age_s: now_ms.saturating_sub(fields.born_ms) / 1000,
-            in_heap: fields.kind == BlockKind::Heap,
-        }
-    });
+    let blocks = session
+        .live_blocks(Selection::of_any_age(session.last_number()?))?
+        .into_iter()
+        .flatten()
+        .map(|raw| {
+            let fields = raw.block.unpack();
+            Block {
+                size: fields.size,
+                age_s: now_ms.saturating_sub(fields.born_ms) / 1000,
+                in_heap: fields.kind == BlockKind::Heap,
+            }
+        });
     Ok(LiveBlocks {
         state: collection.state.text(),
         seconds: collection.seconds,
