@@ -2,8 +2,8 @@
 
 use super::judgement::Rate;
 use super::thresholds::{
-    GOING_ON_LOG_ODDS, GROUPS, MAX_EFFECTIVE, MIN_LOG_ODDS, OLD_HEAD, SLOWING_SURE, SLOWING_SURE_Z, SLOWING_TREND,
-    YOUNG_TAIL,
+    GOING_ON_LOG_ODDS, GOING_ON_SURE, GROUPS, MAX_EFFECTIVE, MIN_LOG_ODDS, OLD_HEAD, SLOWING_SURE, SLOWING_SURE_Z,
+    SLOWING_TREND, YOUNG_TAIL,
 };
 use crate::report::sites::Amount;
 
@@ -181,10 +181,11 @@ impl<'a> Births<'a> {
         (mean / count - 0.5) * (12.0 * self.effective()).sqrt()
     }
 
-    /// Births may be slowing: they are not clearly better explained by going on, or tend to.
+    /// Births may be slowing: they are not better explained by going on, or not clearly and tend to slow.
     #[must_use]
     pub fn may_slow(&self) -> bool {
-        self.log_odds_of_going_on() < GOING_ON_LOG_ODDS || self.trend() < SLOWING_TREND || self.slows_surely()
+        let odds = self.log_odds_of_going_on();
+        odds < GOING_ON_LOG_ODDS || (odds < GOING_ON_SURE && self.trend() < SLOWING_TREND) || self.slows_surely()
     }
 
     /// Births are slowing beyond doubt.

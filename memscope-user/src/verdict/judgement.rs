@@ -103,6 +103,11 @@ pub enum Need {
     },
     /// A later report, to see whether older blocks are freed.
     LaterReport,
+    /// A later report, to see whether a buffer grows on.
+    Growth {
+        /// It has grown not long ago.
+        grew_lately: bool,
+    },
     /// Whether growth goes on: it slows, or comes in few bursts.
     Course {
         /// About this many seconds more.
@@ -125,6 +130,7 @@ impl fmt::Display for Need {
             Self::Time { seconds } => write!(f, "needs time: {seconds} s more"),
             Self::Events { survivors } => write!(f, "needs events: {survivors} more survivors"),
             Self::LaterReport => f.write_str("needs a later report: are old blocks still being freed?"),
+            Self::Growth { .. } => f.write_str("needs a later report: does this buffer still grow?"),
             Self::Course { seconds } => write!(f, "needs time: {seconds} s more to see whether growth goes on"),
             Self::LongerSpan => {
                 f.write_str("needs a longer span between the marks, with what is asked for spread over it")
@@ -138,12 +144,13 @@ impl fmt::Display for Need {
 }
 
 impl Reason {
-    /// What is meant is a container that grows.
+    /// What is meant is a container that grows, or has not long ago.
     #[must_use]
     pub const fn is_container(self) -> bool {
         matches!(
             self,
             Self::GrowingContainer
+                | Self::Needs(Need::Growth { grew_lately: true })
                 | Self::Standing {
                     ground: Ground::GrowingContainer,
                     ..
@@ -175,6 +182,7 @@ impl Reason {
             Self::Needs(Need::Time { .. }) => "needs_time",
             Self::Needs(Need::Events { .. }) => "needs_events",
             Self::Needs(Need::LaterReport) => "needs_later_report",
+            Self::Needs(Need::Growth { .. }) => "needs_growth",
             Self::Needs(Need::Course { .. }) => "needs_course",
             Self::Needs(Need::LongerSpan) => "needs_longer_span",
             Self::Needs(Need::Contents { .. }) => "holds_what_leaks",

@@ -21,6 +21,7 @@
 
 mod births;
 mod confidence;
+mod container;
 mod database;
 mod judgement;
 mod past;

@@ -53,6 +53,23 @@ impl<'a> Series<'a> {
         Self { past, now }
     }
 
+    /// The earlier points.
+    #[must_use]
+    pub const fn past(&self) -> &'a [PastPoint] {
+        self.past
+    }
+
+    /// The present one.
+    #[must_use]
+    pub const fn now(&self) -> &'a PastPoint {
+        self.now
+    }
+
+    /// All of them, the present one last.
+    pub fn points(&self) -> impl Iterator<Item = &'a PastPoint> + use<'a> {
+        self.past.iter().chain([self.now])
+    }
+
     /// How many earlier reports there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -65,19 +82,28 @@ impl<'a> Series<'a> {
         self.past.is_empty()
     }
 
-    /// The earlier report nearest the middle of the window, if it is well inside it.
+    /// Until when reports saw nothing of it, milliseconds: what began late is measured by the time since.
+    fn began_after_ms(&self) -> u64 {
+        let before = self.past.iter().take_while(|point| point.allocated.blocks == 0);
+        before.last().map_or(0, |point| point.at_ms)
+    }
+
+    /// The earlier report nearest the middle of the time since it began, if it is well inside.
     #[must_use]
     pub fn middle(&self) -> Option<&'a PastPoint> {
-        let end = self.now.at_ms as f64;
+        let began = self.began_after_ms();
+        let whole = self.now.at_ms.saturating_sub(began);
+        let since = |point: &PastPoint| point.at_ms.saturating_sub(began);
         self.past
             .iter()
-            .filter(|point| (0.3..=0.8).contains(&(point.at_ms as f64 / end)))
-            .min_by_key(|point| (point.at_ms * 2).abs_diff(self.now.at_ms))
+            .filter(|point| (0.3..=0.8).contains(&(since(point) as f64 / whole.max(1) as f64)))
+            .min_by_key(|point| (since(point) * 2).abs_diff(whole))
     }
 
     /// Growth in blocks a millisecond after a point against that before it; `None` when nothing was alive then.
     fn later_growth(&self, middle: &PastPoint) -> Option<f64> {
-        let before = middle.live.blocks as f64 / middle.at_ms.max(1) as f64;
+        let until_middle = middle.at_ms.saturating_sub(self.began_after_ms());
+        let before = middle.live.blocks as f64 / until_middle.max(1) as f64;
         let after = (self.now.live.blocks as f64 - middle.live.blocks as f64)
             / self.now.at_ms.saturating_sub(middle.at_ms).max(1) as f64;
         (before > 0.0).then_some(after / before)
@@ -137,9 +163,8 @@ impl<'a> Series<'a> {
         let settled = (self.now.at_ms as f64 * (1.0 - limit::OLD_AT_A_REPORT[0])) as u64;
         let (until_middle, before) = now.born_before(middle.at_ms);
         let (until_settled, all) = now.born_before(settled);
-        let before = before as f64 / until_middle.max(1) as f64;
-        let since =
-            (all as f64 - before * until_middle as f64) / until_settled.saturating_sub(until_middle).max(1) as f64;
+        let since = all.saturating_sub(before) as f64 / until_settled.saturating_sub(until_middle).max(1) as f64;
+        let before = before as f64 / until_middle.saturating_sub(self.began_after_ms()).max(1) as f64;
         before > 0.0 && since >= before * limit::STEADY_GROWTH
     }
 
@@ -166,16 +191,17 @@ impl<'a> Series<'a> {
         Some(freed as f64 / middle.allocated.blocks as f64)
     }
 
-    /// Bytes alive grew again and again, never fell, and grew in the last third of the window too.
+    /// Bytes alive never fell between reports and grew more than once, over a good part of the window.
     #[must_use]
     pub fn only_grows(&self) -> bool {
-        let points: Vec<&PastPoint> = self.past.iter().chain([self.now]).collect();
-        let pairs = || points.windows(2);
-        let late = self.now.at_ms * 2 / 3;
-        pairs().all(|pair| pair[1].live.bytes >= pair[0].live.bytes)
-            && pairs().filter(|pair| pair[1].live.bytes > pair[0].live.bytes).count() >= limit::CONTAINER_STEPS
-            && pairs().any(|pair| pair[1].at_ms > late && pair[1].live.bytes > pair[0].live.bytes)
-            && points.first().is_some_and(|first| first.at_ms * 2 <= self.now.at_ms)
+        let pairs = || self.points().zip(self.points().skip(1));
+        let watched_from = self.past.first().map_or(self.now.at_ms, |first| first.at_ms) as f64;
+        pairs().all(|(earlier, later)| later.live.bytes >= earlier.live.bytes)
+            && pairs()
+                .filter(|(earlier, later)| later.live.bytes > earlier.live.bytes)
+                .count()
+                > 1
+            && watched_from <= self.now.at_ms as f64 * limit::CONTAINER_WATCHED_FROM
     }
 
     /// Bytes alive fell at some report after a moment.

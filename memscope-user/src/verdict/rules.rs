@@ -2,6 +2,7 @@
 
 use super::births::Births;
 use super::confidence::{Grounds, confidence};
+use super::container;
 use super::database::Doubts;
 use super::judgement::{Evidence, Judgement, Need, Reason, Verdict};
 use super::past::{PastPoint, Series};
@@ -51,16 +52,6 @@ impl SiteView<'_> {
 
     fn frees_nothing(&self) -> bool {
         self.share_freed().is_some_and(|share| share < limit::FREES_NOTHING)
-    }
-
-    fn is_container(&self) -> bool {
-        let freed = self.allocated.blocks.saturating_sub(self.live.blocks);
-        if self.live.blocks == 0 || self.live.blocks > limit::CONTAINER_BLOCKS || freed < limit::CONTAINER_BLOCKS {
-            return false;
-        }
-        let mean_freed = self.allocated.bytes.saturating_sub(self.live.bytes) as f64 / freed as f64;
-        let mean_live = self.live.bytes as f64 / self.live.blocks as f64;
-        mean_live >= mean_freed * limit::CONTAINER_GREW
     }
 }
 
@@ -151,8 +142,10 @@ fn grows(verdict: Verdict, reason: Reason, births: &Births<'_>) -> bool {
         Verdict::Leaking => true,
         Verdict::Undecided => {
             let halves = births.halves();
-            matches!(reason, Reason::Needs(Need::LaterReport | Need::SeenFrees))
-                || (halves.older >= 1.0 && halves.newer >= 1.0)
+            matches!(
+                reason,
+                Reason::Needs(Need::LaterReport | Need::Growth { .. } | Need::SeenFrees)
+            ) || (halves.older >= 1.0 && halves.newer >= 1.0)
         }
         _ => false,
     }
@@ -172,8 +165,10 @@ fn decide(site: &SiteView<'_>, births: &Births<'_>, series: &Series<'_>) -> (Ver
         let seconds = site.window_ms.div_ceil(1000);
         return undecided(Need::Time { seconds });
     }
-    if site.is_container() {
-        return container(series);
+    if container::replaced_smaller_ones(site)
+        && let Some(decided) = container::decide(site, series)
+    {
+        return decided;
     }
     let as_long_again = site.window_ms / 1000;
     let oldest = site.share_of_window(site.oldest_ms);
@@ -236,15 +231,6 @@ fn lacking_since_first(site: &SiteView<'_>, births: &Births<'_>) -> Option<Need>
     let lacking = limit::MIN_OWN_TIME_MS.saturating_sub(lasts).max(for_bins);
     let seconds = lacking.div_ceil(1000);
     (lacking > 0).then_some(Need::Time { seconds })
-}
-
-/// A few blocks, larger than the many before them: a buffer that grows by reallocation.
-fn container(series: &Series<'_>) -> (Verdict, Reason) {
-    if series.only_grows() {
-        (Verdict::Leaking, Reason::GrowingContainer)
-    } else {
-        (Verdict::Undecided, Reason::Needs(Need::LaterReport))
-    }
 }
 
 fn young_only(site: &SiteView<'_>) -> (Verdict, Reason) {

@@ -91,7 +91,9 @@ pub(super) fn hold(
         confirmed.evidence.leaking_for_ms = found.map(|found| now_ms - found.first_ms);
         return confirmed;
     }
-    let Reason::Needs(need @ (Need::Events { .. } | Need::Course { .. } | Need::LaterReport)) = fresh.reason else {
+    let Reason::Needs(need @ (Need::Events { .. } | Need::Course { .. } | Need::LaterReport | Need::Growth { .. })) =
+        fresh.reason
+    else {
         return fresh;
     };
     let Some(found) = before.filter(|found| stands(*found, now_ms, births, series)) else {

@@ -50,11 +50,14 @@ pub const MAX_EFFECTIVE: f64 = 1000.0;
 
 /// Log likelihood ratio by which "born evenly" must beat "born ever more rarely, as the high-water mark of a load rises"
 /// (with the square root of the time), and among freed blocks "every block dies after a life as long as the window". Even
-/// births of 16 blocks beat the first by 0.9 in the mean. Of 200 seeds of each drawn shape of the tests (2026-11-26), looked
-/// at in two minutes by five reports, 1 of 4 600 sound ones was accused at one of them (an arena that grows in steps, at
-/// its high-water mark), 97.7 % of the leaks were found, and 89 % by one look alone; most of the others are rare or come in
-/// bursts. With twice the odds about as many arenas were accused, and 6 % fewer of these leaks were found.
+/// births of 16 blocks beat the first by 0.9 in the mean. With twice the odds about as many of the arenas that grow at a
+/// load's high-water mark were accused, and 6 % fewer leaks were found; what these rules find and whom they accuse is in
+/// `tests/README.md`.
 pub const GOING_ON_LOG_ODDS: f64 = 0.5;
+
+/// The same odds from which births go on whatever their trend: of 240 even ones in one of 44 looks the trend is as if they
+/// slowed (see [`SLOWING_TREND`]), at one after the other since most blocks are the same.
+pub const GOING_ON_SURE: f64 = 1.5;
 
 /// Standard deviations by which births are older in the mean than even ones, from which they may be slowing: even births
 /// are in one of 44 looks.
@@ -133,8 +136,29 @@ pub const CONTAINER_BLOCKS: u64 = 4;
 /// Mean size of a container's blocks against those it replaced, from which it has grown.
 pub const CONTAINER_GREW: f64 = 1.5;
 
-/// Times a container must have grown between reports to be called a leak of its own.
-pub const CONTAINER_STEPS: usize = 3;
+/// Times a container must have grown, in the later half of the time until it last did, for its course to be known.
+pub const CONTAINER_STEPS: u64 = 3;
+
+/// Growth by which the time until the next one rises, as a share: beyond it a container's end would not show for long, and
+/// it must have grown more often. CPython's lists grow by an eighth, many vectors by half or double.
+pub const CONTAINER_SMALL_STEPS: f64 = 1.0 / 3.0;
+
+/// Times the time after which a container's next growth is due: within it growth goes on (after [`EXPECTED_IN_SILENCE`]
+/// times, it has ended).
+pub const CONTAINER_IN_TIME: f64 = 2.0;
+
+/// Share of the window within which it must have grown last.
+pub const CONTAINER_LATELY: f64 = 1.0 / 3.0;
+
+/// Quiet time, as a multiple of the time in which a container grew, after which it has ended even if it doubles each time
+/// (that it grew was seen, four times at least): doubling, it would have grown after once that time.
+pub const CONTAINER_OVERDUE: f64 = 1.5;
+
+/// Share of the window after which reports must not have begun to tell that a container only grows.
+pub const CONTAINER_WATCHED_FROM: f64 = 0.6;
+
+/// Of several containers of a site, how large those replaced must be in the mean, against those alive before.
+pub const CONTAINERS_ALIKE: f64 = 0.5;
 
 /// Share of survivors that missed frees could explain, above which a leak is not said.
 pub const MAX_GHOSTS: f64 = 0.5;

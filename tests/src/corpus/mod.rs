@@ -22,13 +22,11 @@ use crate::workload::Folder;
 /// A verdict is due this long after attach.
 pub const DUE: Duration = Duration::from_secs(120);
 
-/// Time between two reports, as of a cron job that is as accelerated as the leaks.
+/// Time between two reports, as of a cron job that is as accelerated as the leaks. It knows nothing of when a process was
+/// attached: the first reports find collections too young to be judged, and later ones know of them.
 const BETWEEN_REPORTS: Duration = Duration::from_secs(15);
 
-/// How old a collection is when it is first reported on: then it can be judged.
-const OLD_ENOUGH: Duration = Duration::from_secs(60);
-
-/// How old it is when it is looked at once alone: at the first round of reports from then on, so that it is judged before
+/// How old a collection is when it is looked at once alone: at the first round of reports from then on, so that it is judged before
 /// the verdict is due.
 const ASKED_ONCE: Duration = Duration::from_secs(95);
 
@@ -74,7 +72,7 @@ pub fn run(seed: u64) -> Corpus {
         let attaching = [(); 2].map(|()| scope.spawn(|| subjects.attach_all(&waiting)));
         let mut told = false;
         let mut asked = BTreeSet::new();
-        let mut next = begun + OLD_ENOUGH;
+        let mut next = begun + BETWEEN_REPORTS;
         loop {
             sleep(next.saturating_duration_since(Instant::now()));
             next = Instant::now().max(next) + BETWEEN_REPORTS;
@@ -88,7 +86,7 @@ pub fn run(seed: u64) -> Corpus {
                 told = true;
             }
             let round = Instant::now();
-            let due: Vec<Subject> = subjects.aged(OLD_ENOUGH);
+            let due: Vec<Subject> = subjects.aged(Duration::ZERO);
             observations.extend(subjects.report(View::Watched, &due));
             let mut once = subjects.aged(ASKED_ONCE);
             once.retain(|subject| asked.insert(subject.pid));

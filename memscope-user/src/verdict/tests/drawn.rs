@@ -4,7 +4,7 @@ use super::model::{FOREVER, Random, Stream};
 use super::shapes::{Shape, leak, sound};
 use super::streams::{bursts, cached, forever, lives, lost_or, replaced, requests};
 
-/// Every one whose verdict does not rest on sizes.
+/// Every one.
 pub const DRAWN: &[Shape] = &[
     leak("steady_small", |random, to| steady(random, to, 20.0, 200.0)),
     leak("steady_large", |random, to| steady(random, to, 500.0, 1500.0)),
@@ -35,6 +35,25 @@ pub const DRAWN: &[Shape] = &[
     leak("late", |random, to| {
         let (mean, from) = (random.pick(20.0, 200.0), random.pick(8e3, 30e3) as u64);
         forever(&random.moments(mean, from, to))
+    }),
+    leak("endless_vector", endless_vector),
+    sound("vector_that_ends", |random, to| {
+        let (mean, until) = (random.pick(200.0, 2000.0), random.pick(15e3, 45e3) as u64);
+        let step = random.pick(64.0, 8192.0) as u64;
+        let moments = random.moments(mean, 0, until.min(to));
+        buffer(moments.into_iter().zip((1..).map(|steps| 64 + steps * step)))
+    }),
+    sound("vector_reused", |random, to| {
+        let mean = random.pick(20.0, 200.0);
+        let mut stream = Stream::default();
+        for at in random.moments(mean, 0, to) {
+            let doublings = 1 + random.below(9);
+            (1..=doublings).for_each(|doubling| stream.add(at, at + u64::from(doubling == doublings), 64 << doubling));
+            if let Some(last) = stream.0.last_mut() {
+                last.died = at + random.exponential(mean / 2.0) as u64 + 1;
+            }
+        }
+        stream
     }),
     sound("lru_full", |random, to| {
         let (room, mean) = (random.pick(50.0, 500.0), random.pick(5.0, 25.0));
@@ -244,4 +263,34 @@ fn connection_pool(random: &mut Random, to: u64) -> Stream {
         }
     }
     stream
+}
+
+/// A buffer that grows by reallocation: each place takes that of the one before it.
+fn buffer(sizes: impl Iterator<Item = (u64, u64)>) -> Stream {
+    let mut stream = Stream::default();
+    for (at, size) in sizes {
+        if let Some(last) = stream.0.last_mut() {
+            last.died = at;
+        }
+        stream.add(at, FOREVER, size);
+    }
+    stream
+}
+
+/// A vector of numbers without an end, that grows by steps or by a share of what it has.
+fn endless_vector(random: &mut Random, to: u64) -> Stream {
+    let growth = if random.unit() < 0.5 {
+        1.0
+    } else {
+        random.pick(1.05, 1.25)
+    };
+    let (mean, step) = (random.pick(2.0, 20.0), random.pick(50.0, 200.0));
+    let (mut room, mut grown) = (0, Vec::new());
+    for (count, at) in random.moments(mean, 0, to).into_iter().enumerate() {
+        if count == room {
+            room = (room as f64 * growth + step) as usize;
+            grown.push((at, room as u64 * 8));
+        }
+    }
+    buffer(grown.into_iter())
 }

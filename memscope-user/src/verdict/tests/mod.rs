@@ -1,5 +1,6 @@
 //! Verdicts on synthetic streams: a naive allocator model makes them, so that the truth is known.
 
+mod container;
 mod database;
 mod drawn;
 mod matrix;

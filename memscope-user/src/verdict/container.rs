@@ -1,0 +1,112 @@
+//! The rule for a few blocks that replaced smaller ones: a buffer that grows by reallocation, without end or not.
+//!
+//! What counts is when it grew: how often between reports, and how long ago. Filled steadily, a buffer of fixed steps grows
+//! in equal times and a vector, which grows by a share of what it has, in times that grow by that share; of either it can be
+//! said when the next growth is due.
+
+use super::judgement::{Need, Reason, Verdict};
+use super::past::{PastPoint, Series};
+use super::rules::SiteView;
+use super::thresholds as limit;
+
+/// Few blocks, larger than the many before them.
+pub(super) fn replaced_smaller_ones(site: &SiteView<'_>) -> bool {
+    let freed = site.allocated.blocks.saturating_sub(site.live.blocks);
+    if site.live.blocks == 0 || site.live.blocks > limit::CONTAINER_BLOCKS || freed < limit::CONTAINER_BLOCKS {
+        return false;
+    }
+    let mean_freed = site.allocated.bytes.saturating_sub(site.live.bytes) as f64 / freed as f64;
+    let mean_live = site.live.bytes as f64 / site.live.blocks as f64;
+    mean_live >= mean_freed * limit::CONTAINER_GREW
+}
+
+/// What such a site is; `None` when earlier reports show that its blocks are no buffer that was there all the time.
+pub(super) fn decide(site: &SiteView<'_>, series: &Series<'_>) -> Option<(Verdict, Reason)> {
+    if !series
+        .points()
+        .is_sorted_by(|earlier, later| may_be_one(earlier, later))
+    {
+        return None;
+    }
+    let quiet = site.youngest_ms as f64;
+    let grew_until = site.window_ms.saturating_sub(site.youngest_ms) as f64;
+    // A vector that doubles would have doubled again.
+    if quiet >= grew_until * limit::CONTAINER_OVERDUE {
+        return Some((Verdict::Startup, Reason::BornEarly));
+    }
+    let grew_lately = quiet <= site.window_ms as f64 * limit::CONTAINER_LATELY;
+    let needs_growth = Reason::Needs(Need::Growth { grew_lately });
+    let Some(growth) = Growth::until(grew_until, series) else {
+        return Some((Verdict::Undecided, needs_growth));
+    };
+    if quiet > growth.next_due_ms * limit::EXPECTED_IN_SILENCE {
+        let silent_ms = site.youngest_ms;
+        return Some((Verdict::Cache, Reason::Stopped { silent_ms }));
+    }
+    let goes_on = grew_lately && quiet <= growth.next_due_ms * limit::CONTAINER_IN_TIME && growth.is_plain();
+    Some(if goes_on && series.only_grows() {
+        (Verdict::Leaking, Reason::GrowingContainer)
+    } else {
+        (Verdict::Undecided, needs_growth)
+    })
+}
+
+/// The blocks alive at both moments may be one buffer: those replaced in between were not smaller than it was. Buffers of
+/// requests that come and go begin small again and again.
+fn may_be_one(earlier: &PastPoint, later: &PastPoint) -> bool {
+    if earlier.allocated.blocks == 0 {
+        return true;
+    }
+    let freed = |point: &PastPoint| {
+        (
+            point.allocated.blocks.saturating_sub(point.live.blocks),
+            point.allocated.bytes.saturating_sub(point.live.bytes),
+        )
+    };
+    let ((blocks_before, bytes_before), (blocks, bytes)) = (freed(earlier), freed(later));
+    let replaced = blocks.saturating_sub(blocks_before) as f64;
+    let mean_replaced = bytes.saturating_sub(bytes_before) as f64 / replaced.max(1.0);
+    let mean_alive = earlier.live.bytes as f64 / earlier.live.blocks.max(1) as f64;
+    // Of several buffers the small ones may be those that grow.
+    let at_least = if earlier.live.blocks == 1 {
+        1.0
+    } else {
+        limit::CONTAINERS_ALIKE
+    };
+    earlier.live.blocks > 0 && (replaced == 0.0 || mean_replaced >= mean_alive * at_least)
+}
+
+/// How a buffer grew in the later half of the time until it last did.
+struct Growth {
+    /// Times.
+    steps: u64,
+    /// Time from the last growth to the next, milliseconds.
+    next_due_ms: f64,
+    /// The same against the time until the last growth.
+    share: f64,
+}
+
+impl Growth {
+    /// By the last report in the first half of that time, or the first one; `None` when it grew too few times since.
+    fn until(grew_until_ms: f64, series: &Series<'_>) -> Option<Self> {
+        let before = series
+            .past()
+            .iter()
+            .take_while(|point| point.at_ms as f64 * 2.0 <= grew_until_ms)
+            .last()
+            .or(series.past().first())
+            .filter(|point| (1.0..grew_until_ms).contains(&(point.at_ms as f64)))?;
+        let steps = series.now().allocated.blocks.saturating_sub(before.allocated.blocks);
+        let share = (grew_until_ms / before.at_ms as f64).powf(1.0 / steps.max(1) as f64) - 1.0;
+        (steps >= limit::CONTAINER_STEPS).then_some(Self {
+            steps,
+            next_due_ms: grew_until_ms * share,
+            share,
+        })
+    }
+
+    /// Its steps are so small, or so many, that an end would show.
+    fn is_plain(&self) -> bool {
+        self.share <= limit::CONTAINER_SMALL_STEPS || self.steps > limit::CONTAINER_STEPS
+    }
+}

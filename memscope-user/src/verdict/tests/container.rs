@@ -1,0 +1,151 @@
+//! Buffers that grow by reallocation: without end, until they are full, or again and again.
+
+use super::model::{FOREVER, Stream};
+use crate::verdict::{Judgement, Need, Reason, Verdict};
+
+/// Every 15 s, as a cron job that is in a hurry.
+const REPORTS: [u64; 8] = [8_000, 23_000, 38_000, 53_000, 68_000, 83_000, 98_000, 113_000];
+
+/// One buffer of these sizes from these moments on.
+fn buffer(sizes: impl IntoIterator<Item = (u64, u64)>) -> Stream {
+    let mut stream = Stream::default();
+    for (at, size) in sizes {
+        if let Some(last) = stream.0.last_mut() {
+            last.died = at;
+        }
+        stream.add(at, FOREVER, size);
+    }
+    stream
+}
+
+/// Filled steadily, it grows by a factor when it is full.
+fn vector(from: u64, until: u64, factor: f64) -> Vec<(u64, u64)> {
+    let mut sizes = Vec::new();
+    let mut at = 100.0;
+    while from as f64 + at < until as f64 {
+        sizes.push((from + at as u64, at as u64));
+        at *= factor;
+    }
+    sizes
+}
+
+fn steps(every: u64, until: u64) -> Vec<(u64, u64)> {
+    (1..until / every).map(|step| (step * every, step * 4096)).collect()
+}
+
+fn watched(stream: &Stream) -> Vec<Judgement> {
+    stream.watch(&REPORTS)
+}
+
+fn last(stream: &Stream) -> Judgement {
+    watched(stream)[REPORTS.len() - 1]
+}
+
+fn is_accused(stream: &Stream) -> bool {
+    watched(stream)
+        .iter()
+        .any(|judgement| judgement.verdict == Verdict::Leaking)
+}
+
+#[test]
+fn one_that_grows_on_is_found() {
+    for sizes in [
+        steps(500, 120_000),
+        steps(5000, 120_000),
+        vector(0, 120_000, 1.125),
+        vector(0, 120_000, 1.25),
+        vector(20_000, 120_000, 1.125),
+    ] {
+        let judgement = last(&buffer(sizes));
+        assert_eq!(judgement.reason, Reason::GrowingContainer, "{judgement:?}");
+        assert_eq!(judgement.verdict, Verdict::Leaking);
+    }
+}
+
+#[test]
+fn one_that_has_ended_is_not_accused_and_said_to_have_ended() {
+    for until in [15_000, 30_000, 45_000] {
+        for sizes in [steps(500, until), steps(2000, until), vector(0, until, 1.125)] {
+            let ended = buffer(sizes);
+            assert!(!is_accused(&ended), "{until}: {:?}", watched(&ended));
+            let judgement = last(&ended);
+            assert!(
+                matches!(judgement.verdict, Verdict::Cache | Verdict::Startup),
+                "{until}: {judgement:?}"
+            );
+            assert!(!judgement.grows);
+        }
+    }
+}
+
+#[test]
+fn one_found_is_taken_back_once_its_growth_is_overdue() {
+    let ended = watched(&buffer(steps(500, 84_000)));
+    assert_eq!(ended[5].verdict, Verdict::Leaking, "{:?}", ended[5]);
+    assert!(
+        matches!(ended[6].reason, Reason::Stopped { silent_ms } if silent_ms > 14_000),
+        "{:?}",
+        ended[6]
+    );
+}
+
+/// A table that doubles until all it is to hold is in it cannot be told from one that doubles on.
+#[test]
+fn one_that_doubles_is_not_accused_for_the_few_times_it_did() {
+    for until in [20_000, 60_000, 100_000, 120_000] {
+        let doubling = buffer(vector(0, until, 2.0));
+        assert!(!is_accused(&doubling), "{until}: {:?}", watched(&doubling));
+    }
+    // Grown four times as long as that ago, it would have doubled twice.
+    assert_eq!(last(&buffer(vector(0, 20_000, 2.0))).reason, Reason::BornEarly);
+    let growing = last(&buffer(vector(0, 120_000, 2.0)));
+    assert_eq!(
+        growing.reason.to_string(),
+        "needs a later report: does this buffer still grow?"
+    );
+    assert!(growing.grows, "it keeps a database from being called clean");
+}
+
+#[test]
+fn one_that_doubled_through_many_reports_is_found() {
+    let reports = [2_000, 4_500, 9_000, 18_000, 36_000, 72_000, 110_000];
+    let doubling = buffer(vector(0, 120_000, 2.0));
+    let judged = doubling.watch(&reports);
+    let without = doubling.judge(110_000, &[54_000, 72_000]);
+    assert_eq!(without.verdict, Verdict::Undecided, "{without:?}");
+    assert_eq!(
+        judged[6].verdict,
+        Verdict::Undecided,
+        "only what came since the middle counts: {:?}",
+        judged[6]
+    );
+    let seldom = doubling.judge(110_000, &[6_000, 80_000]);
+    assert_eq!(seldom.reason, Reason::GrowingContainer, "{seldom:?}");
+}
+
+#[test]
+fn buffers_of_requests_are_no_container_whatever_reports_happen_to_see() {
+    let mut stream = Stream::default();
+    // Each grows to 16 times what it began with; reports see ever larger ones of them.
+    for request in 0..1200_u64 {
+        let at = request * 100;
+        (0..5).for_each(|doubling| stream.add(at + doubling * 20, at + doubling * 20 + 20, 64 << doubling));
+    }
+    let seen = [8_005, 23_025, 38_045, 53_065, 68_085];
+    let judged = stream.watch(&seen);
+    assert!(
+        judged.iter().all(|judgement| judgement.verdict != Verdict::Leaking),
+        "{judged:?}"
+    );
+    assert_eq!(judged[4].reason, Reason::YoungOnly);
+}
+
+#[test]
+fn what_a_look_alone_sees_needs_another() {
+    let judgement = buffer(steps(500, 120_000)).judge(113_000, &[]);
+    assert_eq!(
+        judgement.reason,
+        Reason::Needs(Need::Growth { grew_lately: true }),
+        "{judgement:?}"
+    );
+}
