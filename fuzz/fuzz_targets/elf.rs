@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use memscope::allocator::discovery::discover;
+use memscope::probe::exits;
 use memscope::probe::plan::plan;
 use memscope::suppress::builtin::default_suppressions;
 use memscope::target::elf::ElfImage;
@@ -31,7 +32,8 @@ fuzz_target!(init: seeds::plant(seeds::images()), |data: &[u8]| {
     let images = [LoadedImage::new(mapping, Ok::<_, LoadError>(image))];
     let discovery = discover(&images, &NoMemory);
     let _text = discovery.not_found_text("process 1");
-    for call in plan(&discovery, &images) {
+    let returns = exits::find(&discovery, &images, &NoMemory);
+    for call in plan(&discovery, &images, &returns) {
         assert!(call.spec().is_some());
     }
 });

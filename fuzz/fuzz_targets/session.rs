@@ -12,6 +12,7 @@ use memscope::database::load::Capacities;
 use memscope::database::generations::MappedGeneration;
 use memscope::database::session_file::{LeftOut, Limits, Moment, Run, SCHEMA, SessionFile};
 use memscope::host::preflight::Accepted;
+use memscope::probe::exits;
 use memscope::probe::plan::{PlannedCall, plan};
 use memscope::symbol::{FileStamp, ModuleMap, SavedModule, SavedSegment, site_id};
 use memscope::target::address::{BuildId, ElfAddress, FileOffset, RuntimeAddress};
@@ -108,6 +109,8 @@ fn seed() -> Vec<u8> {
         generations: vec![MappedGeneration::new(1, vec![module])],
         left_out: LeftOut::default(),
         mappings_seen: moment,
+        unwatched: Some("a danger".to_owned()),
+        found_ended: Some(moment),
         layout,
         calls: calls(),
     };
@@ -135,5 +138,6 @@ fn calls() -> Vec<PlannedCall> {
     };
     let mapping = parse_maps(b"7f0000000000-7f0000010000 r-xp 00001000 08:01 42 /lib/seed.so\n").remove(0);
     let images = [LoadedImage::new(mapping, Ok::<_, LoadError>(image))];
-    plan(&discover(&images, &NoMemory), &images)
+    let discovery = discover(&images, &NoMemory);
+    plan(&discovery, &images, &exits::find(&discovery, &images, &NoMemory))
 }

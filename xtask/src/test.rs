@@ -50,6 +50,19 @@ pub fn run(selection: &Selection) -> Result<ExitCode> {
             .args(suites)
             .args(["--", "-D", "warnings"]);
         tally.check("clippy", &mut clippy);
+        // A workspace of its own, which nothing else here compiles: it must not fall behind unseen.
+        let mut fuzz = process::cargo();
+        fuzz.args([
+            "check",
+            "--quiet",
+            "--locked",
+            "--bins",
+            "--manifest-path",
+            "fuzz/Cargo.toml",
+        ])
+        .arg("--target-dir")
+        .arg(process::target_dir());
+        tally.run(&mut fuzz);
     }
 
     let mut pure = process::cargo();
@@ -110,6 +123,10 @@ impl Tally {
             self.not_run.push(format!("cargo {name} (not installed)"));
             return;
         }
+        self.run(command);
+    }
+
+    fn run(&mut self, command: &mut Command) {
         match process::run(command) {
             Ok(()) => self.passed += 1,
             Err(why) => {
