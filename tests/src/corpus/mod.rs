@@ -24,7 +24,7 @@ pub const DUE: Duration = Duration::from_secs(120);
 
 /// Time between two reports, as of a cron job that is as accelerated as the leaks. It knows nothing of when a process was
 /// attached: the first reports find collections too young to be judged, and later ones know of them.
-const BETWEEN_REPORTS: Duration = Duration::from_secs(15);
+const BETWEEN_REPORTS: Duration = Duration::from_secs(10);
 
 /// How old a collection is when it is looked at once alone: at the first round of reports from then on, so that it is judged before
 /// the verdict is due.
