@@ -160,7 +160,11 @@ impl FrameInfo {
         let header = self.eh_frame_header.as_ref()?;
         let bases = bases.clone().set_eh_frame_hdr(header.address);
         let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, 8).ok()?;
-        let address = parsed.table()?.lookup(code.0, &bases).and_then(gimli::Pointer::direct);
+        let table = parsed.table()?;
+        // A row has two addresses of two bytes at least. gimli computes with the number that the file claims.
+        let (_, claimed) = Iterator::size_hint(&table.iter(&bases));
+        claimed.filter(|rows| *rows <= header.bytes.len() / 4)?;
+        let address = table.lookup(code.0, &bases).and_then(gimli::Pointer::direct);
         // Where entries are, the table says; where the section is, the section table.
         let offset = address.ok()?.checked_sub(piece.address)?;
         piece.entry_at(section, &bases, usize::try_from(offset).ok()?, code)
@@ -342,6 +346,30 @@ mod tests {
     use crate::target::memory::NoMemory;
 
     /// What the fuzz target `call_stack` found.
+    #[test]
+    fn a_search_table_that_claims_more_rows_than_any_file_has_finds_nothing() {
+        // Version 1; the section as it is, a count of eight bytes, rows of twice eight, all absolute.
+        let mut header = vec![1, 0x00, 0x04, 0x04];
+        header.extend(0x1000_u64.to_le_bytes());
+        header.extend(u64::MAX.to_le_bytes());
+        header.extend([0; 32]);
+        let piece = |address, bytes: Vec<u8>| {
+            Some(Piece {
+                address,
+                bytes,
+                ..Piece::default()
+            })
+        };
+        let info = FrameInfo {
+            eh_frame: piece(0x1000, vec![0; 16]),
+            eh_frame_header: piece(0x2000, header),
+            ..FrameInfo::default()
+        };
+        let found = info.caller(&Registers::new(0x5000, 0x7000), ElfAddress(0x5000), 0, &NoMemory);
+        assert!(matches!(found, Ok(None)));
+    }
+
+    /// What it found first.
     #[test]
     fn a_search_table_that_points_before_its_section_finds_nothing() {
         // Version, encodings (udata8, udata4, udata4), where `.eh_frame` is, one entry: code and its description.
