@@ -90,6 +90,8 @@ impl Snapshot {
             cohorts: site
                 .cohorts
                 .clone()
+                // Where the budget has brought sampling on, what is alive is an estimate, and its births are what was seen.
+                .filter(|cohorts| cohorts.total() == site.live.blocks)
                 .filter(|_| place < MOST_SITES_WITH_COHORTS && site.live.blocks >= MIN_COHORT),
             found,
         };
@@ -383,6 +385,21 @@ mod tests {
         }
         // Sums that would overflow.
         assert_eq!(Snapshot::decode(&file_with(MAGIC, 1, &[1, 1, 2, u64::MAX, 2])), None);
+    }
+
+    #[test]
+    fn births_that_are_not_of_all_that_is_alive_are_left_out_and_the_file_is_read() {
+        let mut report = samples::sites_report(100_000);
+        for (id, alive) in [(1, 20), (2, 13_000)] {
+            let mut site = SiteFigures::empty(SiteId(id), samples::site_stack("work"));
+            site.live.add(alive, alive * 64);
+            site.cohorts = Cohorts::from_parts(4000, vec![20]);
+            report.sites.push(site);
+        }
+        let snapshot = Snapshot::of(&report, &judge_database(&report, &()), 0, None);
+        let read = Snapshot::decode(&snapshot.encode()).unwrap();
+        let cohorts = [1, 2].map(|id| read.sites[&SiteId(id)].cohorts.is_some());
+        assert_eq!(cohorts, [true, false]);
     }
 
     #[test]

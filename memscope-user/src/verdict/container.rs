@@ -28,22 +28,31 @@ pub(super) fn decide(site: &SiteView<'_>, series: &Series<'_>) -> Option<(Verdic
     {
         return None;
     }
+    // One that began late is measured by the time since.
+    let began = series.began_after_ms();
     let quiet = site.youngest_ms as f64;
-    let grew_until = site.window_ms.saturating_sub(site.youngest_ms) as f64;
+    let grew_for = site.window_ms.saturating_sub(site.youngest_ms).saturating_sub(began) as f64;
+    let silent_ms = site.youngest_ms;
     // A vector that doubles would have doubled again.
-    if quiet >= grew_until * limit::CONTAINER_OVERDUE {
-        return Some((Verdict::Startup, Reason::BornEarly));
+    if quiet >= grew_for * limit::CONTAINER_OVERDUE {
+        return Some(match began {
+            0 => (Verdict::Startup, Reason::BornEarly),
+            _ => (Verdict::Cache, Reason::Stopped { silent_ms }),
+        });
     }
     let grew_lately = quiet <= site.window_ms as f64 * limit::CONTAINER_LATELY;
     let needs_growth = Reason::Needs(Need::Growth { grew_lately });
-    let Some(growth) = Growth::until(grew_until, series) else {
+    let Some(growth) = Growth::of(grew_for, series) else {
         return Some((Verdict::Undecided, needs_growth));
     };
     if quiet > growth.next_due_ms * limit::EXPECTED_IN_SILENCE {
-        let silent_ms = site.youngest_ms;
         return Some((Verdict::Cache, Reason::Stopped { silent_ms }));
     }
-    let goes_on = grew_lately && quiet <= growth.next_due_ms * limit::CONTAINER_IN_TIME && growth.is_plain();
+    let own_time = site.window_ms.saturating_sub(began);
+    let goes_on = own_time >= limit::MIN_OWN_TIME_MS
+        && grew_lately
+        && quiet <= growth.next_due_ms * limit::CONTAINER_IN_TIME
+        && growth.is_plain();
     Some(if goes_on && series.only_grows() {
         (Verdict::Leaking, Reason::GrowingContainer)
     } else {
@@ -87,20 +96,21 @@ struct Growth {
 }
 
 impl Growth {
-    /// By the last report in the first half of that time, or the first one; `None` when it grew too few times since.
-    fn until(grew_until_ms: f64, series: &Series<'_>) -> Option<Self> {
-        let before = series
-            .past()
-            .iter()
-            .take_while(|point| point.at_ms as f64 * 2.0 <= grew_until_ms)
+    /// By the last report in the first half of that time, or the first one; `None` when it grew too few times since. A report
+    /// at which nothing was alive does not tell how much had been allocated.
+    fn of(grew_for_ms: f64, series: &Series<'_>) -> Option<Self> {
+        let since_began = |point: &PastPoint| point.at_ms.saturating_sub(series.began_after_ms()) as f64;
+        let seen = || series.past().iter().filter(|point| point.allocated.blocks > 0);
+        let before = seen()
+            .take_while(|point| since_began(point) * 2.0 <= grew_for_ms)
             .last()
-            .or(series.past().first())
-            .filter(|point| (1.0..grew_until_ms).contains(&(point.at_ms as f64)))?;
+            .or(seen().next())
+            .filter(|point| (1.0..grew_for_ms).contains(&since_began(point)))?;
         let steps = series.now().allocated.blocks.saturating_sub(before.allocated.blocks);
-        let share = (grew_until_ms / before.at_ms as f64).powf(1.0 / steps.max(1) as f64) - 1.0;
+        let share = (grew_for_ms / since_began(before)).powf(1.0 / steps.max(1) as f64) - 1.0;
         (steps >= limit::CONTAINER_STEPS).then_some(Self {
             steps,
-            next_due_ms: grew_until_ms * share,
+            next_due_ms: grew_for_ms * share,
             share,
         })
     }

@@ -83,7 +83,8 @@ impl<'a> Series<'a> {
     }
 
     /// Until when reports saw nothing of it, milliseconds: what began late is measured by the time since.
-    fn began_after_ms(&self) -> u64 {
+    #[must_use]
+    pub fn began_after_ms(&self) -> u64 {
         let before = self.past.iter().take_while(|point| point.allocated.blocks == 0);
         before.last().map_or(0, |point| point.at_ms)
     }

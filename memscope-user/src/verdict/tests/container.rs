@@ -149,3 +149,32 @@ fn what_a_look_alone_sees_needs_another() {
         "{judgement:?}"
     );
 }
+
+#[test]
+fn one_that_doubled_late_and_ended_is_measured_by_its_own_time() {
+    let table = buffer(vector(1_000_000, 1_300_000, 2.0));
+    let reports: Vec<u64> = (1..=30).map(|minute| minute * 60_000).collect();
+    let judged = table.watch(&reports);
+    assert!(
+        judged.iter().all(|judgement| judgement.verdict != Verdict::Leaking),
+        "{judged:?}"
+    );
+    assert!(matches!(judged[29].reason, Reason::Stopped { .. }), "{:?}", judged[29]);
+}
+
+/// A snapshot does not hold what had been allocated by a site of which nothing was alive.
+#[test]
+fn one_that_grows_after_others_came_and_went_is_not_said_to_have_stopped() {
+    let mut stream = Stream::default();
+    (0..10_000).for_each(|request| stream.add(request * 6, request * 6 + 3, 64));
+    let sizes: Vec<(u64, u64)> = (0..28).map(|step| (63_000 + step * 5_000, 4096 * (step + 1))).collect();
+    stream.0.extend(buffer(sizes).0);
+    let reports = [62_000, 77_000, 100_000, 140_000, 170_000, 200_000];
+    let mut past: Vec<_> = reports[..5].iter().map(|at| stream.point(*at)).collect();
+    past[0].allocated = crate::report::sites::Amount::default();
+    let judgement = stream.judge_by(200_000, &past);
+    assert!(
+        matches!(judgement.verdict, Verdict::Leaking | Verdict::Undecided) && judgement.grows,
+        "{judgement:?}"
+    );
+}

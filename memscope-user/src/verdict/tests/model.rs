@@ -82,6 +82,16 @@ impl Stream {
     }
 
     pub fn judge_knowing(&self, at: u64, reports: &[u64], doubts: Doubts, found: Option<Found>) -> Judgement {
+        let past: Vec<PastPoint> = reports.iter().map(|at| self.point(*at)).collect();
+        self.judge_given(at, &past, doubts, found)
+    }
+
+    /// With what is known of earlier moments.
+    pub fn judge_by(&self, at: u64, past: &[PastPoint]) -> Judgement {
+        self.judge_given(at, past, Doubts::default(), None)
+    }
+
+    fn judge_given(&self, at: u64, past: &[PastPoint], doubts: Doubts, found: Option<Found>) -> Judgement {
         let births = self.births(at);
         let cohorts = self.cohorts(at);
         let now = self.point(at);
@@ -97,8 +107,7 @@ impl Stream {
             youngest_ms: ages().min().unwrap_or(0),
             found,
         };
-        let past: Vec<PastPoint> = reports.iter().map(|at| self.point(*at)).collect();
-        judge_site(&view, &past, doubts)
+        judge_site(&view, past, doubts)
     }
 }
 
