@@ -1,22 +1,11 @@
 //! Buffers that grow by reallocation: without end, until they are full, or again and again.
 
-use super::model::{FOREVER, Stream};
+use super::model::Stream;
+use super::streams::buffer;
 use crate::verdict::{Judgement, Need, Reason, Verdict};
 
 /// Every 15 s, as a cron job that is in a hurry.
 const REPORTS: [u64; 8] = [8_000, 23_000, 38_000, 53_000, 68_000, 83_000, 98_000, 113_000];
-
-/// One buffer of these sizes from these moments on.
-fn buffer(sizes: impl IntoIterator<Item = (u64, u64)>) -> Stream {
-    let mut stream = Stream::default();
-    for (at, size) in sizes {
-        if let Some(last) = stream.0.last_mut() {
-            last.died = at;
-        }
-        stream.add(at, FOREVER, size);
-    }
-    stream
-}
 
 /// Filled steadily, it grows by a factor when it is full.
 fn vector(from: u64, until: u64, factor: f64) -> Vec<(u64, u64)> {

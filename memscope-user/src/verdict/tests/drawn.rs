@@ -2,7 +2,7 @@
 
 use super::model::{FOREVER, Random, Stream};
 use super::shapes::{Shape, leak, sound};
-use super::streams::{bursts, cached, forever, lives, lost_or, replaced, requests};
+use super::streams::{buffer, bursts, cached, forever, lives, lost_or, replaced, requests};
 
 /// Every one.
 pub const DRAWN: &[Shape] = &[
@@ -265,18 +265,6 @@ fn connection_pool(random: &mut Random, to: u64) -> Stream {
     stream
 }
 
-/// A buffer that grows by reallocation: each place takes that of the one before it.
-fn buffer(sizes: impl Iterator<Item = (u64, u64)>) -> Stream {
-    let mut stream = Stream::default();
-    for (at, size) in sizes {
-        if let Some(last) = stream.0.last_mut() {
-            last.died = at;
-        }
-        stream.add(at, FOREVER, size);
-    }
-    stream
-}
-
 /// A vector of numbers without an end, that grows by steps or by a share of what it has.
 fn endless_vector(random: &mut Random, to: u64) -> Stream {
     let growth = if random.unit() < 0.5 {
@@ -292,5 +280,5 @@ fn endless_vector(random: &mut Random, to: u64) -> Stream {
             grown.push((at, room as u64 * 8));
         }
     }
-    buffer(grown.into_iter())
+    buffer(grown)
 }

@@ -100,3 +100,15 @@ pub fn replaced(random: &mut Random, to: u64, places: usize, every_ms: f64) -> S
     }
     stream
 }
+
+/// A buffer that grows by reallocation: each place takes that of the one before it.
+pub fn buffer(sizes: impl IntoIterator<Item = (u64, u64)>) -> Stream {
+    let mut stream = Stream::default();
+    for (at, size) in sizes {
+        if let Some(last) = stream.0.last_mut() {
+            last.died = at;
+        }
+        stream.add(at, FOREVER, size);
+    }
+    stream
+}
