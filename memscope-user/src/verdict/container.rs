@@ -33,6 +33,11 @@ pub(super) fn decide(site: &SiteView<'_>, series: &Series<'_>) -> Option<(Verdic
     let quiet = site.youngest_ms as f64;
     let grew_for = site.window_ms.saturating_sub(site.youngest_ms).saturating_sub(began) as f64;
     let silent_ms = site.youngest_ms;
+    let grew_lately = quiet <= site.window_ms as f64 * limit::CONTAINER_LATELY;
+    let needs_growth = Reason::Needs(Need::Growth { grew_lately });
+    if site.window_ms.saturating_sub(began) < limit::MIN_OWN_TIME_MS {
+        return Some((Verdict::Undecided, needs_growth));
+    }
     // A vector that doubles would have doubled again.
     if quiet >= grew_for * limit::CONTAINER_OVERDUE {
         return Some(match began {
@@ -40,19 +45,13 @@ pub(super) fn decide(site: &SiteView<'_>, series: &Series<'_>) -> Option<(Verdic
             _ => (Verdict::Cache, Reason::Stopped { silent_ms }),
         });
     }
-    let grew_lately = quiet <= site.window_ms as f64 * limit::CONTAINER_LATELY;
-    let needs_growth = Reason::Needs(Need::Growth { grew_lately });
     let Some(growth) = Growth::of(grew_for, series) else {
         return Some((Verdict::Undecided, needs_growth));
     };
     if quiet > growth.next_due_ms * limit::EXPECTED_IN_SILENCE {
         return Some((Verdict::Cache, Reason::Stopped { silent_ms }));
     }
-    let own_time = site.window_ms.saturating_sub(began);
-    let goes_on = own_time >= limit::MIN_OWN_TIME_MS
-        && grew_lately
-        && quiet <= growth.next_due_ms * limit::CONTAINER_IN_TIME
-        && growth.is_plain();
+    let goes_on = grew_lately && quiet <= growth.next_due_ms * limit::CONTAINER_IN_TIME && growth.by_small_steps();
     Some(if goes_on && series.only_grows() {
         (Verdict::Leaking, Reason::GrowingContainer)
     } else {
@@ -82,13 +81,11 @@ fn may_be_one(earlier: &PastPoint, later: &PastPoint) -> bool {
     } else {
         limit::CONTAINERS_ALIKE
     };
-    earlier.live.blocks > 0 && (replaced == 0.0 || mean_replaced >= mean_alive * at_least)
+    earlier.live.blocks > 0 && later.live.blocks > 0 && (replaced == 0.0 || mean_replaced >= mean_alive * at_least)
 }
 
 /// How a buffer grew in the later half of the time until it last did.
 struct Growth {
-    /// Times.
-    steps: u64,
     /// Time from the last growth to the next, milliseconds.
     next_due_ms: f64,
     /// The same against the time until the last growth.
@@ -109,14 +106,13 @@ impl Growth {
         let steps = series.now().allocated.blocks.saturating_sub(before.allocated.blocks);
         let share = (grew_for_ms / since_began(before)).powf(1.0 / steps.max(1) as f64) - 1.0;
         (steps >= limit::CONTAINER_STEPS).then_some(Self {
-            steps,
             next_due_ms: grew_for_ms * share,
             share,
         })
     }
 
-    /// Its steps are so small, or so many, that an end would show.
-    fn is_plain(&self) -> bool {
-        self.share <= limit::CONTAINER_SMALL_STEPS || self.steps > limit::CONTAINER_STEPS
+    /// Its steps are so small that an end would show. Of one that doubles it would not, however often it has.
+    fn by_small_steps(&self) -> bool {
+        self.share <= limit::CONTAINER_SMALL_STEPS
     }
 }

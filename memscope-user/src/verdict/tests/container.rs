@@ -95,21 +95,50 @@ fn one_that_doubles_is_not_accused_for_the_few_times_it_did() {
     assert!(growing.grows, "it keeps a database from being called clean");
 }
 
+/// However seldom reports look: a table that holds all it is to hold after its last doubling looks the same.
 #[test]
-fn one_that_doubled_through_many_reports_is_found() {
-    let reports = [2_000, 4_500, 9_000, 18_000, 36_000, 72_000, 110_000];
+fn one_that_doubles_is_undecided_between_reports_far_apart_too() {
     let doubling = buffer(vector(0, 120_000, 2.0));
-    let judged = doubling.watch(&reports);
-    let without = doubling.judge(110_000, &[54_000, 72_000]);
-    assert_eq!(without.verdict, Verdict::Undecided, "{without:?}");
-    assert_eq!(
-        judged[6].verdict,
-        Verdict::Undecided,
-        "only what came since the middle counts: {:?}",
-        judged[6]
+    for reports in [
+        &[6_000, 80_000][..],
+        &[54_000, 72_000],
+        &[2_000, 4_500, 9_000, 18_000, 36_000, 72_000],
+    ] {
+        let judgement = doubling.judge(110_000, reports);
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{reports:?}: {judgement:?}");
+        assert!(judgement.grows);
+    }
+    let table = buffer(vector(0, 11_000_000, 2.0));
+    let judged = table.watch(&[120_000, 7_200_000, 11_900_000]);
+    assert!(
+        judged.iter().all(|judgement| judgement.verdict != Verdict::Leaking),
+        "{judged:?}"
     );
-    let seldom = doubling.judge(110_000, &[6_000, 80_000]);
-    assert_eq!(seldom.reason, Reason::GrowingContainer, "{seldom:?}");
+}
+
+#[test]
+fn one_that_began_seconds_ago_has_not_ended_yet() {
+    let late = buffer((0..6).map(|step| (100_500 + step * 600, 4096 << step)));
+    let judgement = late.judge(115_000, &[70_000, 85_000, 100_000]);
+    assert_eq!(judgement.verdict, Verdict::Undecided, "{judgement:?}");
+    assert!(judgement.grows);
+}
+
+#[test]
+fn a_report_at_which_nothing_was_alive_shows_that_it_is_not_one_buffer() {
+    let mut stream = buffer((1..=12).map(|step| (step * 2_000, step * 64)));
+    stream.0.last_mut().expect("a block").died = 40_000;
+    let again = buffer((1..=12).map(|step| (60_000 + step * 2_000, step * 640)));
+    stream.0.extend(again.0);
+    let reports = [10_000, 30_000, 50_000];
+    let mut past: Vec<_> = reports.iter().map(|at| stream.point(*at)).collect();
+    // As a snapshot has it.
+    past[2].allocated = crate::report::sites::Amount::default();
+    let judgement = stream.judge_by(120_000, &past);
+    assert!(
+        !judgement.reason.is_container() && !matches!(judgement.reason, Reason::Needs(Need::Growth { .. })),
+        "{judgement:?}"
+    );
 }
 
 #[test]
