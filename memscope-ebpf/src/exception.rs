@@ -11,11 +11,10 @@ use aya_ebpf::programs::ProbeContext;
 use memscope_ebpf::call::{BY_EXITS, CallSpec, IN_FLIGHT_EXCEPTION};
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::limits::MAX_NESTING;
-use memscope_ebpf::live::LiveBlock;
 
 use crate::enter::call_at;
 use crate::exit::is_in_place;
-use crate::leave::{abandon, restore};
+use crate::leave::{abandon, put_back};
 use crate::registers::Registers;
 use crate::{budget, maps};
 
@@ -89,10 +88,7 @@ unsafe fn mark(inflight: *mut InFlight, stack_pointer: u64) {
             }
             // A destructor may free it before the exception is caught. If the call itself catches it and goes on, its exit
             // takes the block again.
-            if !(*call).old.is_none() {
-                restore((*call).pointer, (*call).old);
-                (*call).old = LiveBlock([0; 3]);
-            }
+            put_back(call);
         }
     }
 }

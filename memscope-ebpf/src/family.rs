@@ -64,10 +64,12 @@ pub enum TaskField {
     Signal,
     /// `signal_struct.live`: threads that have not begun to exit
     SignalLive,
+    /// `signal_struct.flags`: whether all of them are to exit
+    SignalFlags,
 }
 
 /// Number of [`TaskField`]s.
-pub const TASK_FIELDS: usize = 5;
+pub const TASK_FIELDS: usize = 6;
 
 /// Nanoseconds of a clock tick as procfs counts them (USER_HZ, include/asm-generic/param.h).
 pub const TICK_NS: u64 = 10_000_000;

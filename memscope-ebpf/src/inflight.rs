@@ -29,7 +29,8 @@ pub struct OpenCall {
     pub size: u64,
     /// realloc: the old block's address. [`crate::call::CallResult::Stored`]: where the result will be stored.
     pub pointer: u64,
-    /// realloc: the old block, taken out of LIVE for the length of the call; all zero when it was not tracked.
+    /// realloc: the old block, taken out of LIVE for the length of the call and until LIVE has it again, if it does; all zero
+    /// when there is none, whether or not the call is still open.
     pub old: LiveBlock,
     /// Calls that are seen by their exits: the word at the stack pointer, where they return to.
     pub return_address: u64,

@@ -60,6 +60,24 @@ pub unsafe fn finish(
     registers: Registers,
     state: *mut State,
 ) -> Option<()> {
+    // SAFETY: the caller's element.
+    unsafe {
+        let holds = !(*call).old.is_none();
+        close(inflight, call);
+        let ended = bear(inflight, call, registers, state);
+        if holds {
+            forget_old(call);
+        }
+        ended
+    }
+}
+
+/// The block of a closed call is born, unless there is none.
+///
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn bear(inflight: *mut InFlight, call: *mut OpenCall, registers: Registers, state: *mut State) -> Option<()> {
     // SAFETY: the helper takes nothing.
     let thread = unsafe { bpf_get_current_pid_tgid() } as u32;
     // SAFETY: the caller's element.
@@ -72,9 +90,6 @@ pub unsafe fn finish(
             (*call).old,
         )
     };
-    // SAFETY: as above.
-    unsafe { close(inflight, call) };
-
     let address = match result_address(spec, registers, pointer) {
         Ok(address) => address,
         Err(counter) => {
@@ -101,6 +116,11 @@ pub unsafe fn finish(
     if !old.is_none() {
         sites::count_freed(old.site(), old.size());
         count::one(if own { Counter::Reallocated } else { Counter::Freed });
+        if address != pointer {
+            // Freed for good. One in place stays in hand until LIVE has it.
+            // SAFETY: as above.
+            unsafe { forget_old(call) };
+        }
     }
     if !own {
         count::one(Counter::Nested);
@@ -268,13 +288,46 @@ fn fail(spec: CallSpec, size: u64, pointer: u64, old: LiveBlock) {
     }
 }
 
-/// Puts the old block of a failed realloc back. The target still owns the address, so nobody else can hold the key.
+/// Puts the old block of a realloc back. While the target owns the address nobody else can hold the key. If somebody does, the
+/// realloc had freed it, and its return was not seen.
 #[inline(always)]
-pub fn restore(address: u64, old: LiveBlock) {
-    count::one(Counter::Restored);
-    if put(address, old, BPF_ANY) != 0 {
-        count::one(Counter::RestoreFailed);
+fn restore(address: u64, old: LiveBlock) {
+    match put(address, old, BPF_NOEXIST) {
+        0 => {}
+        EEXIST => {
+            sites::count_freed(old.site(), old.size());
+            count::one(Counter::Freed);
+            return;
+        }
+        _ => count::one(Counter::RestoreFailed),
     }
+    count::one(Counter::Restored);
+}
+
+/// Puts the block that a call holds back: nothing says that it was freed. Readers find it in hand until LIVE has it.
+///
+/// # Safety
+/// `call` is an open call of the running thread.
+#[inline(always)]
+pub unsafe fn put_back(call: *mut OpenCall) {
+    // SAFETY: the caller's call.
+    unsafe {
+        if !(*call).old.is_none() {
+            restore((*call).pointer, (*call).old);
+            forget_old(call);
+        }
+    }
+}
+
+/// The call holds no block any more.
+///
+/// # Safety
+/// As [`put_back`].
+#[inline(always)]
+unsafe fn forget_old(call: *mut OpenCall) {
+    // SAFETY: the caller's call; the second word holds the number, without which there is no block. Volatile: readers look
+    // from outside, and what they see must come in this order.
+    unsafe { (&raw mut (*call).old).cast::<u64>().add(1).write_volatile(0) };
 }
 
 /// A resize in place: the block keeps its site and number; `now` is the size it really has, at least the one asked for on
@@ -344,9 +397,7 @@ pub unsafe fn close(inflight: *mut InFlight, call: *mut OpenCall) {
 pub unsafe fn hand_over(inflight: *mut InFlight, call: *mut OpenCall) {
     // SAFETY: the caller's element.
     unsafe {
-        if !(*call).old.is_none() {
-            restore((*call).pointer, (*call).old);
-        }
+        put_back(call);
         close(inflight, call);
     }
     count::one(Counter::Nested);
@@ -360,9 +411,7 @@ pub unsafe fn hand_over(inflight: *mut InFlight, call: *mut OpenCall) {
 pub unsafe fn abandon(inflight: *mut InFlight, call: *mut OpenCall) {
     // SAFETY: the caller's element.
     unsafe {
-        if !(*call).old.is_none() {
-            restore((*call).pointer, (*call).old);
-        }
+        put_back(call);
         let thrown = (*call).cookie & IN_FLIGHT_EXCEPTION != 0;
         close(inflight, call);
         count::one(if thrown { Counter::Thrown } else { Counter::Abandoned });

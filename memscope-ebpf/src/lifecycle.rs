@@ -8,12 +8,12 @@ use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::{debug, info};
 
+use memscope_ebpf::family::TaskField;
 use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::state::Control;
 
 use crate::enter::call_at;
-use crate::leave::restore;
-use crate::{maps, task};
+use crate::{leave, maps, task};
 
 /// sched_process_exec: a new image, whose memory is not what we recorded. Collection ends there.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -50,7 +50,7 @@ pub fn thread_exit(ctx: RawTracePointContext) -> i32 {
             if is_target(control, process) {
                 let now = bpf_ktime_get_ns();
                 (*state).thread_exit_at_ns = now;
-                if (*control).bound_tid == thread {
+                if (*control).bound_tid == thread && others_go_on(control) {
                     (*state).bound_exit_at_ns = now;
                 }
                 debug!(&ctx, "thread {} of process {} exits", thread, process);
@@ -70,11 +70,30 @@ fn give_back(thread: u32) {
         // SAFETY: the element belongs to this thread alone, and this thread is here.
         unsafe {
             let Some(call) = call_at(inflight, depth) else { return };
-            if (*call).stack_pointer != 0 && !(*call).old.is_none() {
-                restore((*call).pointer, (*call).old);
-            }
+            leave::put_back(call);
         }
     }
+}
+
+/// Whether the process of the exiting thread goes on without it. Where the kernel keeps that is not known, it is taken for
+/// granted: a report then says too often that it may not have seen everything.
+///
+/// # Safety
+/// `control` is the element of CONTROL.
+#[inline(always)]
+unsafe fn others_go_on(control: *const Control) -> bool {
+    // SIGNAL_GROUP_EXIT, include/linux/sched/signal.h.
+    const GROUP_EXIT: u32 = 4;
+    // SAFETY: the caller's element.
+    if unsafe { (*control).born_tick } == 0 {
+        return true;
+    }
+    let Some(signal) = task::read::<u64>(task::current(), TaskField::Signal) else {
+        return true;
+    };
+    let lives = task::read::<u32>(signal, TaskField::SignalLive);
+    let flags = task::read::<u32>(signal, TaskField::SignalFlags);
+    lives != Some(0) && flags.is_none_or(|flags| flags & GROUP_EXIT == 0)
 }
 
 /// Whether the running process, whose id this is, is the target: not another one that got its id after its end.

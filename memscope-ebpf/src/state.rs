@@ -81,7 +81,8 @@ pub struct State {
     pub exec_at_ns: u64,
     /// CLOCK_MONOTONIC nanoseconds of the last exit of one of the target's threads; 0: none.
     pub thread_exit_at_ns: u64,
-    /// CLOCK_MONOTONIC nanoseconds of the exit of the thread the probes are bound to; 0: it lives.
+    /// CLOCK_MONOTONIC nanoseconds of the exit of the thread the probes are bound to, if others went on: nothing is seen of
+    /// them. 0: it lives, or it ended with its process.
     pub bound_exit_at_ns: u64,
     /// Last entry number given out.
     pub last_number: u64,

@@ -1,4 +1,4 @@
-/* Takes blocks and ends in the way it is told; `exec` begins anew as the same program. */
+/* Takes blocks and ends in the way it is told, with or without a thread beside; `exec` begins anew as the same program. */
 #include "common.h"
 
 #include <pthread.h>
@@ -43,5 +43,15 @@ static void do_main_ends(char *rest) {
     pthread_exit(NULL);
 }
 
-ACTIONS({"take", do_take}, {"exit", do_exit}, {"_exit", do__exit}, {"kill", do_kill}, {"crash", do_crash},
+static void *idle(void *argument) {
+    for (;;) pause();
+    return argument;
+}
+
+static void do_beside(char *rest) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, idle, rest)) fail("pthread_create");
+}
+
+ACTIONS({"take", do_take}, {"beside", do_beside}, {"exit", do_exit}, {"_exit", do__exit}, {"kill", do_kill}, {"crash", do_crash},
         {"abort", do_abort}, {"exec", do_exec}, {"main_ends", do_main_ends})

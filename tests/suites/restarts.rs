@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use memscope_tests::deadline::{COMMAND, EXIT, until};
-use memscope_tests::memscope::Memscope;
+use memscope_tests::memscope::{self, Memscope};
 use memscope_tests::program::Program;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
@@ -16,6 +16,13 @@ const OWN: [&str; 4] = [
     "--realloc",
     "slow_move(ptr=0,size=1) -> ret",
 ];
+
+/// The report by block, as a program reads it.
+fn json(memscope: &Memscope, pid: &str) -> serde_json::Value {
+    let printed = memscope.ok(&["print", pid, "--age", "0", "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&printed.stdout).expect("JSON");
+    document["databases"][0].clone()
+}
 
 fn slow() -> Target {
     Target::start::<&str>(&Program::new("slow_realloc.c").build(), &[])
@@ -48,6 +55,45 @@ fn a_block_in_the_hands_of_a_realloc_outlives_the_target() {
         (session.print().collection.state == "exited").then_some(())
     });
     assert_eq!(session.print().of_size(10_007).len(), 1);
+    session.detach();
+}
+
+/// Its place in the database may be another block's by then: that costs the block, and is counted, but nothing else.
+#[test]
+fn a_block_in_the_hands_of_a_realloc_that_finds_the_database_full_hinders_neither_stop_nor_start() {
+    let memscope = Memscope::new();
+    let mut target = slow();
+    let pid = target.pid().to_string();
+    let session = Session::attach_with(&memscope, target.pid(), &[&OWN[..], &["--max-blocks", "1000"]].concat());
+    target.act("take 10007");
+    target.act("move 20011");
+    until(COMMAND, "the database to be full", || {
+        for _ in 0..400 {
+            target.act("hold 1009");
+        }
+        session.print().losses.contains_key("live_full").then_some(())
+    });
+    memscope.ok(&["stop", &pid]);
+    let stopped = session.print();
+    assert_eq!(stopped.of_size(10_007).len(), 0, "there is no room for it");
+    assert_eq!(stopped.losses.get("restore_failed"), Some(&1), "{:?}", stopped.losses);
+    memscope.ok(&["start", &pid]);
+    session.detach();
+}
+
+#[test]
+fn a_realloc_whose_thread_ends_inside_takes_nothing_from_whoever_has_the_place_of_its_block_now() {
+    let memscope = Memscope::new();
+    let mut target = slow();
+    let session = Session::attach_with(&memscope, target.pid(), &OWN);
+    target.act("take 10007");
+    target.act("swap 20011");
+    let database = session.print();
+    assert_eq!(
+        (database.of_size(10_007).len(), database.of_size(20_011).len()),
+        (0, 1),
+        "{database:#?}"
+    );
     session.detach();
 }
 
@@ -155,6 +201,86 @@ fn a_process_attached_again_after_its_main_thread_ended_is_followed_from_then_on
     );
     let again = memscope.ok(&["attach", &pid.to_string()]);
     assert!(again.stderr.contains("already"), "nothing is to be done\n{again}");
+    session.detach();
+}
+
+/// From then on nothing is seen: that time is no time of collection, whenever somebody comes back.
+#[test]
+fn the_time_after_the_thread_of_the_probes_ended_is_a_gap() {
+    const BLIND: Duration = Duration::from_secs(3);
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&Program::new("ends.c").build(), &[]);
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.act("main_ends");
+    std::thread::sleep(BLIND);
+    let before = json(&memscope, &pid);
+    let seconds = |database: &serde_json::Value| database["collection"]["seconds"].as_u64().expect("seconds");
+    assert!(seconds(&before) < BLIND.as_secs(), "{}", before["collection"]);
+    memscope.ok(&["attach", &pid]);
+    let after = json(&memscope, &pid);
+    let gap = after["collection"]["gaps"][0]["seconds"].as_u64().expect("a gap");
+    assert!(gap >= BLIND.as_secs(), "{}", after["collection"]);
+    assert!(seconds(&after) < BLIND.as_secs(), "{}", after["collection"]);
+    session.detach();
+}
+
+#[test]
+fn a_target_that_outlived_the_thread_of_its_probes_was_not_watched_to_its_end() {
+    const UNSEEN: &str = "the thread that the probes were bound to had ended before the target ended";
+    let ended_by = |steps: &[&str]| {
+        let memscope = Memscope::new();
+        let mut target = Target::start::<&str>(&Program::new("ends.c").build(), &[]);
+        let pid = target.pid().to_string();
+        let session = memscope.attach(&target);
+        target.act("take 10007");
+        let (last, before) = steps.split_last().expect("an end");
+        for step in before {
+            target.act(step);
+        }
+        target.send(last);
+        until(EXIT, "the target to end", || {
+            (session.print().collection.state == "exited").then_some(())
+        });
+        let printed = memscope.ok(&["print", &pid, "--age", "0"]).stdout;
+        session.detach();
+        printed
+    };
+    let printed = ended_by(&["main_ends", "take 20011", "exit"]);
+    assert!(printed.contains(UNSEEN), "{printed}");
+    for end in ["exit", "_exit", "kill", "crash"] {
+        for steps in [&[end][..], &["beside", "beside", end]] {
+            let printed = ended_by(steps);
+            assert!(!printed.contains("had ended before"), "{steps:?}\n{printed}");
+        }
+    }
+}
+
+/// What cannot be told or written down now is no reason to take a database for an old one.
+#[test]
+fn a_database_whose_end_cannot_be_noted_is_kept() {
+    let memscope = Memscope::new();
+    let mut target = slow();
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.act("hold 10007");
+    memscope.ok(&["stop", &pid]);
+    target.quit();
+    // As on a full file system: no file can be written.
+    let gc = memscope.command(&["gc", "--older-than", "1d"]);
+    let mut unable = std::process::Command::new("sh");
+    unable
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"])
+        .arg(gc.get_program())
+        .args(gc.get_args());
+    for (name, value) in gc.get_envs() {
+        value.map(|value| unable.env(name, value));
+    }
+    let failed = memscope::complete(unable);
+    assert_ne!(failed.code(), 0, "{failed}");
+    assert_eq!(session.print().of_size(10_007).len(), 1);
+    let removed = memscope.ok(&["gc", "--older-than", "1d"]);
+    assert!(removed.stderr.contains("0 databases"), "{removed}");
     session.detach();
 }
 

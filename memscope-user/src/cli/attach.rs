@@ -80,9 +80,6 @@ impl SettingsArguments {
     }
 }
 
-/// Databases of targets that ended longer ago than this are removed by an attach.
-pub const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
-
 /// Runs `attach`. One target that cannot be attached does not keep the others from it.
 ///
 /// # Errors
@@ -94,7 +91,7 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
     let roots = Roots::from_environment();
     let targets = select::processes(&arguments.target)?;
     let settings = arguments.settings.settings(&roots)?;
-    super::lifecycle::collect_garbage(&roots, KEPT_AFTER_EXIT_S)?;
+    super::lifecycle::collect_garbage_first(&roots);
     let mut failures = Vec::new();
     for target in &targets {
         match one(&roots, target, &settings, Diagnostics::Off, verbose) {

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let settings = arguments.settings.settings(&roots)?;
-    lifecycle::collect_garbage(&roots, attach::KEPT_AFTER_EXIT_S)?;
+    lifecycle::collect_garbage_first(&roots);
     let (orphaned, wanted) = orphaned(&roots, &arguments.target)?;
     let targets = if orphaned.is_empty() || !wanted.is_empty() {
         select::processes(&wanted)?

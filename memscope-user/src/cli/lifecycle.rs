@@ -171,6 +171,9 @@ fn named(arguments: &TargetArguments, mut existing: Vec<TargetId>) -> Result<Vec
     select::among(&existing, arguments)
 }
 
+/// Databases of targets that ended longer ago than this are removed by an attach.
+const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
+
 /// Runs `gc`.
 ///
 /// # Errors
@@ -184,31 +187,60 @@ pub fn gc(arguments: &GcArguments) -> Result<ExitCode, CommandError> {
 /// Removes the databases of targets that ended at least so long ago, and what killed commands left unfinished. How many.
 ///
 /// # Errors
-/// Something cannot be removed.
+/// Of the first that cannot be removed, or whose end cannot be told, after all were tried.
 pub fn collect_garbage(roots: &Roots, older_than_s: u64) -> Result<usize, CommandError> {
     let mut removed = 0;
-    family::collect_garbage(roots)?;
+    let mut failed = family::collect_garbage(roots).err().map(CollectionError::from);
     for id in store::list(roots)? {
-        let paths = roots.session(id);
-        if !paths.file().exists() || !paths.bpf.exists() {
-            removed += usize::from(store::remove_unfinished(&paths)?);
-        } else if !(Target { id }).is_alive() && ended_s_ago(roots, id) >= older_than_s {
-            store::remove(&paths)?;
-            removed += 1;
+        match remove_if_old(roots, id, older_than_s) {
+            Ok(was_old) => removed += usize::from(was_old),
+            // Another command was first.
+            Err(DatabaseError::Missing(_)) => {}
+            Err(error) => failed = keep_first(failed, error.into()),
         }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), |error| Err(error.into()))
+}
+
+/// Whether it was old, or unfinished, and is removed.
+fn remove_if_old(roots: &Roots, id: TargetId, older_than_s: u64) -> Result<bool, DatabaseError> {
+    let paths = roots.session(id);
+    if !paths.file().exists() || !paths.bpf.exists() {
+        return store::remove_unfinished(&paths);
+    }
+    // What cannot be told now may be a moment ago.
+    if (Target { id }).is_alive() || ended_s_ago(roots, id)? < older_than_s {
+        return Ok(false);
+    }
+    store::remove(&paths)?;
+    Ok(true)
+}
+
+/// Before an attach, which others' remains do not keep from its work.
+pub fn collect_garbage_first(roots: &Roots) {
+    if let Err(error) = collect_garbage(roots, KEPT_AFTER_EXIT_S) {
+        complain(&error);
+    }
 }
 
 /// How long ago a target ended, at least. When it was not watched to its end, that is told from the first look at it since,
-/// which is noted. A session that cannot be read tells no time: it is as old as can be.
-fn ended_s_ago(roots: &Roots, id: TargetId) -> u64 {
+/// which is noted. A session that no command can ever read tells no time: it is as old as can be.
+///
+/// # Errors
+/// It cannot be read or noted now.
+fn ended_s_ago(roots: &Roots, id: TargetId) -> Result<u64, DatabaseError> {
     let now_ms = monotonic_ns() / 1_000_000;
     let ended_ms = Session::open(roots, id).and_then(|session| match status::end_ms(&session)? {
         Some(ms) => Ok(ms),
         None => steps::note_end(roots, id),
     });
-    ended_ms.map_or(u64::MAX, |ms| now_ms.saturating_sub(ms) / 1000)
+    match ended_ms {
+        Ok(ms) => Ok(now_ms.saturating_sub(ms) / 1000),
+        Err(
+            DatabaseError::Unfinished { .. } | DatabaseError::OtherVersion { .. } | DatabaseError::SessionFile { .. },
+        ) => Ok(u64::MAX),
+        Err(error) => Err(error),
+    }
 }
 
 /// A lifecycle text, for people: on stderr, since stdout is for reports. Whether anybody reads it decides nothing: what it

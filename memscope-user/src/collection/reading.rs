@@ -172,11 +172,17 @@ pub(super) fn moment_of(session: &Session, state: CollectionState) -> Result<u64
 
 pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
     let mut notes = status::limit_notes(session)?;
-    if status::state(session)? == CollectionState::Exited && !status::was_watched_to_its_end(session)? {
-        notes.push(
-            "collection had been stopped before the target ended: what was freed or allocated in between is not in this report"
-                .to_owned(),
-        );
+    let state = status::state(session)?;
+    let blind = status::blind_since(session)?;
+    if state == CollectionState::Exited && !status::was_watched_to_its_end(session)? {
+        let why = if blind.is_some() {
+            "the thread that the probes were bound to had ended"
+        } else {
+            "collection had been stopped"
+        };
+        notes.push(format!(
+            "{why} before the target ended: what was freed or allocated in between is not in this report"
+        ));
     }
     if session.tally()?.get(Counter::LiveFull) > 0 {
         let (pid, capacity) = (session.file.target.pid, session.file.capacities.live);
@@ -187,7 +193,7 @@ pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
         ));
     }
     notes.extend(status::room_notes(&session.file.left_out));
-    if session.state()?.bound_exit_at_ns != 0 && status::state(session)? == CollectionState::Collecting {
+    if blind.is_some() && state == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \
              `memscope attach {}` binds them to another",

@@ -102,15 +102,15 @@ pub fn first_start_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
     Ok(runs(session)?.first().map(|run| run.from.monotonic_ms))
 }
 
-/// The last moment at which anything of a target that has ended was seen: the exit of a thread, or the end of a run, after
-/// which no exit is seen. `None` if it never ran.
+/// The last moment at which the blocks of a target that has ended were watched: the end of the last run, or the exit of its
+/// last thread. `None` if it never ran.
 ///
 /// # Errors
 /// Its maps cannot be read.
 pub fn last_watched_ms(session: &Session) -> Result<Option<u64>, DatabaseError> {
     let exit_ms = session.state()?.thread_exit_at_ns / 1_000_000;
     let stopped_ms = runs(session)?.last().and_then(|run| run.to).map(|to| to.monotonic_ms);
-    Ok(Some(exit_ms).filter(|ms| *ms != 0).max(stopped_ms))
+    Ok(stopped_ms.or((exit_ms != 0).then_some(exit_ms)))
 }
 
 /// Whether collection ran until the end of a target that is no more.
@@ -141,8 +141,10 @@ fn runs(session: &Session) -> Result<Vec<Run>, DatabaseError> {
     forget_false_starts(&mut runs);
     let stopped_by_us = session.control()?.collecting == 0 && session.state()?.exec_at_ns == 0;
     let stopped_by_budget = stopped_by_budget(session)?;
+    let blind = blind_since(session)?;
     match runs.last_mut() {
         Some(last) if last.to.is_none() && stopped_by_budget.is_some() => last.to = stopped_by_budget,
+        Some(last) if blind.is_some() && !stopped_by_us => last.to = blind,
         Some(last) if !stopped_by_us => last.to = None,
         Some(last) if last.to.is_none() => drop(runs.pop()),
         _ => {}
@@ -159,6 +161,16 @@ fn forget_false_starts(runs: &mut Vec<Run>) {
     });
 }
 
+/// When the last run saw no more, though it was not stopped: at the exit of the thread that the probes were bound to, with
+/// which the kernel took them out while others went on. `None` if that has not happened.
+///
+/// # Errors
+/// Its maps cannot be read.
+pub fn blind_since(session: &Session) -> Result<Option<Moment>, DatabaseError> {
+    let at_ns = session.state()?.bound_exit_at_ns;
+    Ok((at_ns != 0).then(|| Moment::at(at_ns / 1_000_000)))
+}
+
 /// When the programs stopped collecting because the budget was exceeded; `None` if they did not.
 ///
 /// # Errors
@@ -168,14 +180,7 @@ pub fn stopped_by_budget(session: &Session) -> Result<Option<Moment>, DatabaseEr
     if control.collecting != 0 || control.over_budget != OverBudget::Stop as u32 || state.over_budget_at_ns == 0 {
         return Ok(None);
     }
-    let now = Moment::now();
-    let monotonic_ms = state.over_budget_at_ns / 1_000_000;
-    Ok(Some(Moment {
-        unix_s: now
-            .unix_s
-            .saturating_sub(now.monotonic_ms.saturating_sub(monotonic_ms) / 1000),
-        monotonic_ms,
-    }))
+    Ok(Some(Moment::at(state.over_budget_at_ns / 1_000_000)))
 }
 
 /// What a reader is to know of sampling and the budget.

@@ -273,8 +273,10 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
         take_probes_away(&paths, id, &session.file.calls)?;
         return Err(DatabaseError::NotRunning(id).into());
     }
+    // What came after the probes had gone with their thread was not collected.
+    let until = status::blind_since(&session)?.unwrap_or_else(Moment::now);
     if let Some(run) = session.file.runs.last_mut() {
-        run.to = Some(Moment::now());
+        run.to = Some(until);
     }
     session.file.write(&paths.file())?;
     session.set_control(Control {
@@ -354,7 +356,7 @@ fn attach_image(
                     destroy(roots, target.id)?;
                     created = create_unless_there(roots, target, &Settings::of(&session))?;
                 }
-                CollectionState::Collecting if session.state()?.bound_exit_at_ns != 0 => {
+                CollectionState::Collecting if status::blind_since(&session)?.is_some() => {
                     stop(roots, target.id)?;
                 }
                 CollectionState::Collecting => {

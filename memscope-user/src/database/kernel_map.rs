@@ -26,6 +26,7 @@ const BPF_MAP_UPDATE_ELEM: u32 = 2;
 const BPF_MAP_DELETE_ELEM: u32 = 3;
 const BPF_MAP_GET_NEXT_KEY: u32 = 4;
 const BPF_OBJ_GET: u32 = 7;
+const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 const BPF_MAP_LOOKUP_BATCH: u32 = 24;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
 /// Flag of an update: only where there is no value.
@@ -94,6 +95,24 @@ struct ObjectAttr {
     file_flags: u32,
 }
 
+/// The part of `union bpf_attr` for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_map_info`; the kernel gives as much as is asked for.
+#[derive(Default)]
+#[repr(C)]
+struct MapSizes {
+    map_type: u32,
+    id: u32,
+    key: u32,
+    value: u32,
+}
+
 // SAFETY: as above.
 unsafe impl Plain for Region {}
 // SAFETY: as above.
@@ -130,11 +149,20 @@ pub struct KernelMap<K, V> {
 }
 
 impl<K: Plain, V: Plain> KernelMap<K, V> {
-    /// Opens a pinned map.
+    /// Opens a pinned map, each of whose elements holds one `V` — or of a per-CPU map, on each CPU.
     ///
     /// # Errors
-    /// Nothing is pinned there, or it may not be opened.
+    /// As [`KernelMap::open_of_many`].
     pub fn open(path: &Path) -> io::Result<Self> {
+        Self::open_of_many(path, 1)
+    }
+
+    /// Opens a pinned map, each of whose elements holds so many `V`s.
+    ///
+    /// # Errors
+    /// Nothing is pinned there, it may not be opened, or its keys or values have other sizes: the kernel copies as many bytes as
+    /// the map says.
+    pub fn open_of_many(path: &Path, values_per_element: usize) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let mut attr = ObjectAttr {
             path: path.as_ptr() as u64,
@@ -144,6 +172,17 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
         let fd = bpf(BPF_OBJ_GET, &mut attr)?;
         // SAFETY: the kernel has just given us this descriptor.
         let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let sizes = sizes_of(&fd)?;
+        let (key, value) = (size_of::<K>(), size_of::<V>() * values_per_element);
+        if (sizes.key as usize, sizes.value as usize) != (key, value) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "its keys and values have {} and {} bytes, not {key} and {value}: another version of memscope made it",
+                    sizes.key, sizes.value
+                ),
+            ));
+        }
         Ok(Self { fd, types: PhantomData })
     }
 
@@ -172,6 +211,15 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
         let mut attr = self.element(&key, values.as_mut_ptr() as u64);
         bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)?;
         Ok(values)
+    }
+
+    /// Sets the values of a key of a per-CPU map, as [`KernelMap::lookup_per_cpu`] gives them.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn update_per_cpu(&self, key: K, values: &[V]) -> io::Result<()> {
+        let mut attr = self.element(&key, values.as_ptr() as u64);
+        bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
     }
 
     /// Sets the value of a key.
@@ -361,6 +409,17 @@ impl<K: Plain, V: Plain> KernelMap<K, V> {
             flags: 0,
         }
     }
+}
+
+fn sizes_of(map: &OwnedFd) -> io::Result<MapSizes> {
+    let mut sizes = MapSizes::default();
+    let mut attr = InfoAttr {
+        bpf_fd: map.as_raw_fd() as u32,
+        info_len: size_of::<MapSizes>() as u32,
+        info: (&raw mut sizes) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(sizes)
 }
 
 fn absent_is_none(outcome: io::Result<i64>) -> io::Result<Option<i64>> {

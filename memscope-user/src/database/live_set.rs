@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use memscope_ebpf::inflight::InFlight;
-use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::live::{EntryNumber, LiveBlock};
 
 use super::kernel_map::KernelMap;
@@ -108,16 +107,18 @@ pub fn read(
 pub fn blocks_in_hand(inflight: &KernelMap<u32, InFlight>) -> io::Result<Vec<RawEntry>> {
     let mut found = Vec::new();
     inflight.for_each(|_, open| {
-        for call in open.calls.iter().take((open.depth as usize).min(MAX_NESTING)) {
-            if call.stack_pointer != 0 && !call.old.is_none() {
-                found.push(RawEntry {
-                    address: RuntimeAddress(call.pointer),
-                    block: call.old,
-                });
-            }
-        }
+        found.extend(held(open));
     })?;
     Ok(found)
+}
+
+/// Those of one thread. A call that has just been closed holds its block until LIVE has it again.
+fn held(open: &InFlight) -> impl Iterator<Item = RawEntry> + '_ {
+    let holding = open.calls.iter().filter(|call| !call.old.is_none());
+    holding.map(|call| RawEntry {
+        address: RuntimeAddress(call.pointer),
+        block: call.old,
+    })
 }
 
 /// Adds what a later look has found and these have not: blocks that were out of LIVE for a moment.
@@ -157,6 +158,18 @@ mod tests {
                 sampled: false,
             }),
         }
+    }
+
+    #[test]
+    fn a_block_of_a_call_that_is_closed_is_in_hand_until_it_is_put_back() {
+        let mut open = InFlight::default();
+        let held_block = entry(0x10, 1, 5);
+        open.calls[0].pointer = held_block.address.0;
+        open.calls[0].old = held_block.block;
+        assert_eq!((open.depth, open.calls[0].stack_pointer), (0, 0));
+        assert_eq!(held(&open).collect::<Vec<_>>(), [held_block]);
+        open.calls[0].old = LiveBlock::default();
+        assert_eq!(held(&open).count(), 0);
     }
 
     #[test]

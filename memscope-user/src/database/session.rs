@@ -81,7 +81,8 @@ impl Session {
             region_work: open_map(&paths, id, map::REGION_WORK)?,
             records: open_map(&paths, id, map::SITE_RECORDS)?,
             frames: open_map(&paths, id, map::FRAMES)?,
-            counters: open_map(&paths, id, map::COUNTERS)?,
+            counters: KernelMap::open_of_many(&paths.map(map::COUNTERS), Counter::ALL.len())
+                .map_err(|error| cannot_open(id, map::COUNTERS, error))?,
             tables: UnwindMaps {
                 mappings: open_map(&paths, id, map::MAPPINGS)?,
                 generation: open_map(&paths, id, map::GENERATION)?,
@@ -320,17 +321,24 @@ impl Session {
     }
 
     /// Forgets the open calls: none survives a stop, since its return will not be seen. A block that a realloc holds in its
-    /// hands goes back to the live set: nothing says that it was freed, and reports tell that frees went unseen.
+    /// hands goes back to the live set: nothing says that it was freed, and reports tell that frees went unseen. One for which
+    /// there is no room is counted. Only while no probe of the session is attached.
     ///
     /// # Errors
     /// A map cannot be changed.
     pub fn forget_open_calls(&self) -> Result<(), DatabaseError> {
         let in_hand = live_set::blocks_in_hand(&self.inflight).map_err(DatabaseError::map("read", map::INFLIGHT))?;
+        let mut lost = 0;
         for held in in_hand {
-            self.live
-                .insert_new(held.address.0, &held.block)
-                .map_err(DatabaseError::map("write", map::LIVE))?;
+            match self.live.insert_new(held.address.0, &held.block) {
+                Ok(_) => {}
+                // Another thread's block has taken its place meanwhile: what the programs count as well.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::E2BIG | libc::ENOMEM)) => lost += 1,
+                Err(error) => return Err(DatabaseError::map("write", map::LIVE)(error)),
+            }
         }
+        Tally::count(&self.counters, Counter::RestoreFailed, lost)
+            .map_err(DatabaseError::map("write", map::COUNTERS))?;
         self.inflight
             .clear()
             .map_err(DatabaseError::map("clear", map::INFLIGHT))
@@ -360,11 +368,15 @@ where
     K: super::kernel_map::Plain,
     V: super::kernel_map::Plain,
 {
-    KernelMap::open(&paths.map(name)).map_err(|error| match error.kind() {
+    KernelMap::open(&paths.map(name)).map_err(|error| cannot_open(id, name, error))
+}
+
+fn cannot_open(id: TargetId, name: &'static str, error: io::Error) -> DatabaseError {
+    match error.kind() {
         io::ErrorKind::NotFound => DatabaseError::Unfinished {
             id,
             what: format!("no map {name}"),
         },
         _ => DatabaseError::map("open", name)(error),
-    })
+    }
 }

@@ -16,7 +16,7 @@ use crate::target::identity::{Pid, TargetId};
 use crate::unwind::Layout;
 
 /// Name and version of the layout; the maps' layout is a part of it.
-pub const SCHEMA: &str = "memscope.session/v1";
+pub const SCHEMA: &str = "memscope.session/v2";
 
 /// The file's contents.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -144,6 +144,17 @@ impl Moment {
         Self {
             unix_s,
             monotonic_ms: super::kernel_map::monotonic_ns() / 1_000_000,
+        }
+    }
+
+    /// A moment that has been, by CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn at(monotonic_ms: u64) -> Self {
+        let now = Self::now();
+        let ago_s = now.monotonic_ms.saturating_sub(monotonic_ms) / 1000;
+        Self {
+            unix_s: now.unix_s.saturating_sub(ago_s),
+            monotonic_ms,
         }
     }
 }

@@ -28,6 +28,22 @@ impl Tally {
         Ok(Self(sums))
     }
 
+    /// Counts what a command found that the programs would have counted. Only while none of them runs: the value is theirs, and
+    /// is written back whole.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn count(counters: &KernelMap<u32, u64>, counter: Counter, more: u64) -> io::Result<()> {
+        if more == 0 {
+            return Ok(());
+        }
+        let mut values = counters.lookup_per_cpu(0, possible_cpus()?, Counter::ALL.len())?;
+        if let Some(value) = values.get_mut(counter as usize) {
+            *value += more;
+        }
+        counters.update_per_cpu(0, &values)
+    }
+
     /// One counter.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {

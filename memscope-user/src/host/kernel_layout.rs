@@ -16,6 +16,7 @@ const FIELDS: [(TaskField, &str, &str); TASK_FIELDS] = [
     (TaskField::StartBoottime, "task_struct", "start_boottime"),
     (TaskField::Signal, "task_struct", "signal"),
     (TaskField::SignalLive, "signal_struct", "live"),
+    (TaskField::SignalFlags, "signal_struct", "flags"),
 ];
 
 /// Why the places are not known.
