@@ -5,6 +5,7 @@
 
 pub mod age;
 pub mod allocator;
+mod beside;
 pub mod cli;
 pub mod collection;
 pub mod compare;

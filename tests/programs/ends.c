@@ -43,6 +43,13 @@ static void do_main_ends(char *rest) {
     pthread_exit(NULL);
 }
 
+/* Of address space. */
+static void do_no_room(char *rest) {
+    (void)rest;
+    struct rlimit none = {1 << 20, 1 << 20};
+    if (setrlimit(RLIMIT_AS, &none)) fail("setrlimit");
+}
+
 static void *idle(void *argument) {
     for (;;) pause();
     return argument;
@@ -53,5 +60,5 @@ static void do_beside(char *rest) {
     if (pthread_create(&thread, NULL, idle, rest)) fail("pthread_create");
 }
 
-ACTIONS({"take", do_take}, {"beside", do_beside}, {"exit", do_exit}, {"_exit", do__exit}, {"kill", do_kill}, {"crash", do_crash},
+ACTIONS({"take", do_take}, {"beside", do_beside}, {"no_room", do_no_room}, {"exit", do_exit}, {"_exit", do__exit}, {"kill", do_kill}, {"crash", do_crash},
         {"abort", do_abort}, {"exec", do_exec}, {"main_ends", do_main_ends})

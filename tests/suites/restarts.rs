@@ -178,6 +178,18 @@ fn limits_given_to_a_database_that_has_others_are_refused() {
     session.detach();
 }
 
+#[test]
+fn a_budget_that_could_do_nothing_is_refused() {
+    let memscope = Memscope::new();
+    let target = Target::blocks();
+    let both = ["--max-cpu", "5", "--over-budget", "sample", "--sample-bytes", "4096"];
+    let output = memscope
+        .run(&[&["attach", &target.pid().to_string()], &both[..]].concat())
+        .expect_code(2);
+    assert!(output.one_error_line().contains("--over-budget"), "{output}");
+    memscope.assert_nothing_left();
+}
+
 /// The kernel takes probes out with the thread that they are bound to; the next attach binds them to another for good.
 #[test]
 fn a_process_attached_again_after_its_main_thread_ended_is_followed_from_then_on() {
@@ -305,6 +317,43 @@ fn a_program_replaced_by_exec_is_not_started_but_attached() {
         (0, 7),
         "{database:#?}"
     );
+    session.detach();
+}
+
+/// The limits of a target are those of its memory, which its main thread has no part of any more.
+#[test]
+fn a_full_address_space_is_seen_whether_or_not_the_main_thread_lives() {
+    let memscope = Memscope::new();
+    for main_ends in [false, true] {
+        let mut target = Target::start::<&str>(&Program::new("ends.c").build(), &[]);
+        let pid = target.pid().to_string();
+        if main_ends {
+            target.act("main_ends");
+            until(EXIT, "the main thread to end", || {
+                (process::state(target.pid()) == Some('Z')).then_some(())
+            });
+        }
+        target.act("no_room");
+        let output = memscope.run(&["attach", &pid]).expect_code(3);
+        assert!(output.one_error_line().contains("RLIMIT_AS"), "{output}");
+        memscope.assert_nothing_left();
+    }
+}
+
+/// An exec of a program that nobody watches any more leaves its database, but nothing that is told of the program now.
+#[test]
+fn a_danger_accepted_anew_outlives_an_exec() {
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&Program::new("ends.c").build(), &[]);
+    let pid = target.pid().to_string();
+    let session = memscope.attach(&target);
+    target.send("exec again");
+    assert_eq!(target.line(EXIT), "ready");
+    memscope.ok(&["attach", &pid, "--accept", "memory"]);
+    target.act("no_room");
+    memscope.ok(&["stop", &pid]);
+    // Only what was accepted may be started with: nothing is allocated by then.
+    memscope.ok(&["start", &pid]);
     session.detach();
 }
 

@@ -34,6 +34,13 @@ impl SettingsArguments {
     /// There is a budget, and no measuring it; or a specification is malformed.
     pub fn settings(&self, roots: &Roots) -> Result<Settings, CommandError> {
         let by_hand = self.by_hand()?;
+        if self.sample_bytes.is_some() && matches!(self.over_budget, Some(OverBudget::Sample)) {
+            return Err(CommandError::Usage(
+                "--over-budget sample can do nothing more about a collection that samples from the first: leave --sample-bytes \
+                 out, or give --over-budget stop or ignore"
+                    .into(),
+            ));
+        }
         let mut prices = None;
         if self.max_cpu.is_some() {
             bpffs::ensure_mounted(&roots.bpf)?;
@@ -91,7 +98,6 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
     let roots = Roots::from_environment();
     let targets = select::processes(&arguments.target)?;
     let settings = arguments.settings.settings(&roots)?;
-    super::lifecycle::collect_garbage_first(&roots);
     let mut failures = Vec::new();
     for target in &targets {
         match one(&roots, target, &settings, Diagnostics::Off, verbose) {
@@ -101,6 +107,7 @@ pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, Comma
     }
     let mut failures = failures.into_iter();
     let Some(first) = failures.next() else {
+        super::lifecycle::collect_old_garbage(&roots);
         return Ok(ExitCode::Success);
     };
     for other in failures {

@@ -15,6 +15,7 @@ use super::verdict_arguments::CheckArguments;
 use crate::database::paths::Roots;
 use crate::exit::ExitCode;
 use crate::report::model::SiteId;
+use crate::target::process::Target;
 use crate::verdict::Verdict;
 use finding::{Asked, Finding, Limits, Outcome, Seen};
 
@@ -50,7 +51,7 @@ pub fn run(arguments: &CheckArguments) -> Result<ExitCode, CommandError> {
             summarize(&roots, id, &arguments.span, &arguments.suppressions)
         })?;
         let Some(summary) = read else { continue };
-        let finding = Finding::of(&summary, &limits);
+        let finding = Finding::of(&summary, &limits, (Target { id }).is_alive());
         // As soon as it is known: the next database may take its time.
         match arguments.format {
             Format::Text => finding.write_text(asked, arguments.quiet, &mut out)?,
@@ -74,7 +75,12 @@ pub fn run(arguments: &CheckArguments) -> Result<ExitCode, CommandError> {
         finding::write_document(&output::host(), outcome, seen, &findings, &mut out)?;
     }
     out.flush()?;
-    if asked == Asked::Host && !findings.is_empty() && findings.iter().all(Finding::has_ended) {
+    if asked == Asked::Host
+        && !findings.is_empty()
+        && findings
+            .iter()
+            .all(|finding| finding.has_ended() && !finding.runs_unwatched())
+    {
         writeln!(
             io::stderr(),
             "memscope: every database is of a process that has ended: nothing that runs was looked at"

@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn run(arguments: &AttachArguments, verbose: bool) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let settings = arguments.settings.settings(&roots)?;
-    lifecycle::collect_garbage_first(&roots);
+    lifecycle::collect_old_garbage(&roots);
     let (orphaned, wanted) = orphaned(&roots, &arguments.target)?;
     let targets = if orphaned.is_empty() || !wanted.is_empty() {
         select::processes(&wanted)?

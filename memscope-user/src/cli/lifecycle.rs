@@ -15,7 +15,7 @@ use crate::database::paths::Roots;
 use crate::database::session::Session;
 use crate::database::store;
 use crate::exit::ExitCode;
-use crate::probe::restored;
+use crate::probe::restored::Text;
 use crate::target::identity::TargetId;
 use crate::target::process::Target;
 
@@ -95,10 +95,7 @@ pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     let ids = if arguments.all {
-        for root in family::list(&roots)? {
-            family::remove(&roots, root)?;
-        }
-        store::list(&roots)?
+        remains(&roots)?
     } else {
         named_remains(&roots, &arguments.target)?
     };
@@ -109,7 +106,13 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
     let mut failed = None;
     for id in ids {
         // Whoever follows its children must not attach more of them.
-        let followed = family::remove(roots, id)?;
+        let followed = match family::remove(roots, id) {
+            Ok(followed) => followed,
+            Err(error) => {
+                failed = keep_first(failed, error.into());
+                continue;
+            }
+        };
         if followed && !roots.session(id).exist() {
             // A command was killed between the two.
             say("Its children are no longer followed; it has no Memory Scope database");
@@ -135,8 +138,8 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
     failed.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 
-fn say_what_is_left(id: TargetId, sites: usize) {
-    if let Some(text) = restored::left_text(id.pid, sites) {
+fn say_what_is_left(id: TargetId, left: Text) {
+    if let Some(text) = left.told(id.pid) {
         say(&text);
     }
 }
@@ -155,19 +158,24 @@ fn named_databases(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<Tar
     named(arguments, store::list(roots)?)
 }
 
-/// Databases, and followed families that have none: what a follower that was killed at its beginning leaves.
 fn named_remains(roots: &Roots, arguments: &TargetArguments) -> Result<Vec<TargetId>, CommandError> {
-    named(arguments, [store::list(roots)?, family::list(roots)?].concat())
+    named(arguments, remains(roots)?)
 }
 
-fn named(arguments: &TargetArguments, mut existing: Vec<TargetId>) -> Result<Vec<TargetId>, CommandError> {
+/// Databases, and followed families that have none: what a follower that was killed at its beginning leaves.
+fn remains(roots: &Roots) -> Result<Vec<TargetId>, DatabaseError> {
+    let mut all = [store::list(roots)?, family::list(roots)?].concat();
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
+fn named(arguments: &TargetArguments, existing: Vec<TargetId>) -> Result<Vec<TargetId>, CommandError> {
     if arguments.is_empty() {
         return Err(CommandError::Usage(
             "no target: give a PID, --comm NAME or --exe PATH".into(),
         ));
     }
-    existing.sort_unstable();
-    existing.dedup();
     select::among(&existing, arguments)
 }
 
@@ -216,8 +224,8 @@ fn remove_if_old(roots: &Roots, id: TargetId, older_than_s: u64) -> Result<bool,
     Ok(true)
 }
 
-/// Before an attach, which others' remains do not keep from its work.
-pub fn collect_garbage_first(roots: &Roots) {
+/// Beside an attach, which others' remains do not keep from its work.
+pub fn collect_old_garbage(roots: &Roots) {
     if let Err(error) = collect_garbage(roots, KEPT_AFTER_EXIT_S) {
         complain(&error);
     }

@@ -115,9 +115,9 @@ pub enum CollectionError {
     },
     /// memscope itself runs in another PID namespace than the kernel's first: the programs would see other numbers.
     #[error(
-        "memscope runs inside a PID namespace; the kernel's programs see the host's process ids: run it on the host"
+        "memscope runs inside a {0} namespace; the kernel's programs see the host's process ids and times: run it on the host"
     )]
-    PidNamespace,
+    Namespace(&'static str),
 }
 
 impl CollectionError {
@@ -127,7 +127,7 @@ impl CollectionError {
         match self {
             Self::Privilege(_)
             | Self::Architecture { .. }
-            | Self::PidNamespace
+            | Self::Namespace(_)
             | Self::Danger { .. }
             | Self::DangerInNewCode { .. }
             | Self::TooManyChildren { .. }

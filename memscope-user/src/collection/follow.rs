@@ -194,7 +194,7 @@ impl<'a> Follower<'a> {
                 }
                 Seen::new(program, Watch::Due)
             };
-            let mut next = next(&seen, member, || loader::state(id.pid).ok());
+            let mut next = next(&seen, member, || loader::state(Target { id: *id }.memory_pid()).ok());
             if next == Next::Attach && busy {
                 // One at a time: whoever looks wants to see signals in between.
                 next = Next::Later(Duration::ZERO);

@@ -11,6 +11,7 @@ use super::naming::Naming;
 pub use super::site_reading::read_sites;
 use super::{estimate, region_owner, status};
 use crate::age::Age;
+use crate::beside::beside;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::live_set::{RawEntry, Selection};
 use crate::database::session::Session;
@@ -127,10 +128,9 @@ fn sort_and_name(parts: Vec<Vec<RawEntry>>, choice: Choice, naming: &mut Naming<
     }
     let met = Naming::indices_of(parts.iter().flatten());
     thread::scope(|scope| {
-        let sorting = scope.spawn(|| Runs::sorted(parts, order, None));
+        let sorting = beside(scope, || Runs::sorted(parts, order, None));
         let ids = naming.sites_of_indices(&met);
-        let blocks = sorting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (blocks, ids)
+        (sorting.join(), ids)
     })
 }
 

@@ -123,7 +123,7 @@ impl<'a> RegionOwners<'a> {
         let target = Target {
             id: self.session.file.target,
         };
-        let live = target.is_alive().then_some(target.id.pid);
+        let live = target.is_alive().then(|| target.memory_pid());
         let mut symbolizer = Symbolizer::new(modules.to_vec(), live);
         let frames = symbolizer.name(caller, true);
         frames

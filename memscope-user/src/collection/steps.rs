@@ -18,8 +18,9 @@ use crate::database::session_file::{Exceeded, Followed, HitPrices, LeftOut, Mome
 use crate::database::{folder, links, load, store};
 use crate::host::kernel_layout;
 use crate::host::preflight::{self, Accepted, Finding};
+use crate::probe::attach;
 use crate::probe::plan::PlannedCall;
-use crate::probe::{attach, restored};
+use crate::probe::restored::{self, Text};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
@@ -142,6 +143,10 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     survey.require_allocator(target)?;
     let findings = preflight::look(target, &survey);
     if let Some(finding) = refused(&findings, &session) {
+        // Of a process that has just ended, nothing can be read.
+        if !target.is_alive() {
+            return Err(TargetError::Ended(target.id.pid).into());
+        }
         return Err(CollectionError::Danger {
             pid: target.id.pid.0,
             finding: finding.to_string(),
@@ -248,12 +253,11 @@ fn limits(session: &Session) -> Control {
     control
 }
 
-/// Stops collecting; the database stays. Gives the number of probe sites that still hold a breakpoint: another tracer's, or
-/// one that the kernel has been slow to take out.
+/// Stops collecting; the database stays. Gives what is left of the probes.
 ///
 /// # Errors
 /// No database, or it does not run.
-pub fn stop(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
+pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
     let paths = roots.session(id);
     let _lock = store::lock_existing(&paths, id)?;
     let mut session = Session::open(roots, id)?;
@@ -289,24 +293,16 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
 }
 
 /// Takes the probes away, and returns when they are gone from the target's text; see [`restored::wait`].
-fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<usize, DatabaseError> {
+fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<Text, DatabaseError> {
     links::detach(paths)?;
-    Ok(wait_until_restored(id, calls))
-}
-
-fn wait_until_restored(id: TargetId, calls: &[PlannedCall]) -> usize {
-    if (Target { id }).is_alive() {
-        restored::wait(id.pid, calls)
-    } else {
-        0
-    }
+    Ok(restored::wait(Target { id }, calls))
 }
 
 /// Destroys a database in whatever state it is. Gives what [`stop`] gives.
 ///
 /// # Errors
 /// There is none, or something of it cannot be removed.
-pub fn destroy(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
+pub fn destroy(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
     let paths = roots.session(id);
     if !paths.exist() {
         return Err(DatabaseError::Missing(id).into());
@@ -316,7 +312,7 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<usize, CollectionError> {
         .map(|file| file.calls)
         .unwrap_or_default();
     store::remove(&paths)?;
-    Ok(wait_until_restored(id, &calls))
+    Ok(restored::wait(Target { id }, &calls))
 }
 
 /// Creates and starts as far as that is still to be done: idempotent.
@@ -350,11 +346,15 @@ fn attach_image(
     match Session::open(roots, target.id) {
         Ok(session) => {
             settings.require_those_of(&session)?;
-            accept(&session, settings.accepted)?;
+            let accepted = accept(&session, settings.accepted)?;
             match status::state(&session)? {
                 CollectionState::Replaced => {
                     destroy(roots, target.id)?;
-                    created = create_unless_there(roots, target, &Settings::of(&session))?;
+                    let anew = Settings {
+                        accepted,
+                        ..Settings::of(&session)
+                    };
+                    created = create_unless_there(roots, target, &anew)?;
                 }
                 CollectionState::Collecting if status::blind_since(&session)?.is_some() => {
                     stop(roots, target.id)?;
@@ -388,15 +388,16 @@ fn attach_image(
     }
 }
 
-/// Writes down that dangers are accepted that were not when the database was made.
-fn accept(session: &Session, more: Accepted) -> Result<(), CollectionError> {
+/// Writes down that dangers are accepted that were not when the database was made. All that are.
+fn accept(session: &Session, more: Accepted) -> Result<Accepted, CollectionError> {
     if session.file.accepted.with(more) == session.file.accepted {
-        return Ok(());
+        return Ok(session.file.accepted);
     }
     let _lock = store::lock_existing(&session.paths, session.file.target)?;
     let mut file = SessionFile::read(&session.paths.file(), session.file.target)?;
     file.accepted = file.accepted.with(more);
-    Ok(file.write(&session.paths.file())?)
+    file.write(&session.paths.file())?;
+    Ok(file.accepted)
 }
 
 /// Notes that a target has been found to have ended, and gives that moment, milliseconds of CLOCK_MONOTONIC.
@@ -505,12 +506,16 @@ fn create_unless_there(roots: &Roots, target: &Target, settings: &Settings) -> R
     }
 }
 
-/// The programs compare process ids as the kernel's first PID namespace numbers them.
+/// The programs compare process ids as the kernel's first PID namespace numbers them, and births as its first time namespace
+/// tells them.
 fn require_host() -> Result<(), CollectionError> {
-    // PROC_PID_INIT_INO, include/linux/proc_ns.h.
-    const FIRST: &str = "pid:[4026531836]";
-    match std::fs::read_link("/proc/self/ns/pid") {
-        Ok(namespace) if namespace.as_os_str() != FIRST => Err(CollectionError::PidNamespace),
-        _ => Ok(()),
+    // PROC_PID_INIT_INO and PROC_TIME_INIT_INO, include/linux/proc_ns.h.
+    const FIRST: [(&str, &str); 2] = [("pid", "pid:[4026531836]"), ("time", "time:[4026531834]")];
+    for (kind, first) in FIRST {
+        match std::fs::read_link(format!("/proc/self/ns/{kind}")) {
+            Ok(namespace) if namespace.as_os_str() != first => return Err(CollectionError::Namespace(kind)),
+            _ => {}
+        }
     }
+    Ok(())
 }

@@ -1,16 +1,15 @@
 //! Surveys a target before its probes are attached: images, allocators, sites.
 
-use std::path::PathBuf;
-
 use super::error::CollectionError;
 use crate::allocator::discovery::{Discovery, Wanted, discover_wanted};
 use crate::probe::exits::{self, SeenReturns};
 use crate::probe::plan::{PlannedCall, plan};
 use crate::target::elf::ElfError;
+use crate::target::files::PathToMapped;
+use crate::target::identity::Pid;
 use crate::target::loaded::{LoadError, LoadedImage, load_images};
 use crate::target::mapping::Mapping;
 use crate::target::memory::{NoMemory, ProcessMemory, TargetMemory};
-use crate::target::open::open_regular;
 use crate::target::process::{Target, TargetError};
 
 /// What a survey found.
@@ -19,8 +18,8 @@ pub struct Survey {
     pub discovery: Discovery,
     /// The functions to probe, by call index.
     pub calls: Vec<PlannedCall>,
-    /// For each call, a path that opens its module from outside.
-    pub module_paths: Vec<PathBuf>,
+    /// For each call, a path that opens its module from outside, as long as this is kept.
+    pub module_paths: Vec<PathToMapped>,
 }
 
 /// Looks a target over, for the allocators known and what else is wanted. Nothing in it is changed or stopped.
@@ -46,7 +45,11 @@ pub fn survey(target: &Target, wanted: Wanted<'_>) -> Result<Survey, CollectionE
     }
     let returns = returns(&mut discovery, &images, memory.as_ref(), wanted.accept_exceptions);
     let calls = plan(&discovery, &images, &returns);
-    let module_paths = calls.iter().map(|call| opening_path(target, &mappings, call)).collect();
+    let module_paths = calls
+        .iter()
+        .map(|call| path_to_module(pid, &mappings, call))
+        .collect::<Option<_>>()
+        .ok_or(TargetError::Ended(target.id.pid))?;
     if !target.is_alive() {
         return Err(TargetError::Ended(target.id.pid).into());
     }
@@ -111,17 +114,8 @@ fn check_architecture(target: &Target, images: &[LoadedImage]) -> Result<(), Col
     }
 }
 
-/// `/proc/PID/map_files` leads to the mapped file itself; without the capability for it, the path below the target's root.
-fn opening_path(target: &Target, mappings: &[Mapping], call: &PlannedCall) -> PathBuf {
-    let mapping = mappings
-        .iter()
-        .find(|mapping| mapping.start <= call.entry && call.entry < mapping.end);
-    let Some(mapping) = mapping else { return PathBuf::new() };
-    let by_mapping = mapping.open_path(target.memory_pid());
-    if open_regular(&by_mapping).is_ok() {
-        return by_mapping;
-    }
-    let mut below_root = std::ffi::OsString::from(format!("/proc/{}/root", target.memory_pid()));
-    below_root.push(&mapping.path);
-    PathBuf::from(below_root)
+fn path_to_module(pid: Pid, mappings: &[Mapping], call: &PlannedCall) -> Option<PathToMapped> {
+    let mut mappings = mappings.iter();
+    let mapping = mappings.find(|mapping| mapping.start <= call.entry && call.entry < mapping.end)?;
+    Some(PathToMapped::of(pid, mapping))
 }

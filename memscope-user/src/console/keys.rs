@@ -18,7 +18,7 @@ use crate::database::session_file::Limits;
 use crate::exit::ExitCode;
 use crate::host::preflight::Accepted;
 use crate::host::privilege::Privileges;
-use crate::probe::restored;
+use crate::probe::restored::Text;
 use crate::report::clock::TimeOfDay;
 use crate::report::model::CollectionState;
 use crate::report::text::TextReport;
@@ -103,9 +103,9 @@ pub fn destroy(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     }
 }
 
-fn told_with_rest(id: TargetId, left: usize, out: &mut dyn Write, text: &str) -> Told {
+fn told_with_rest(id: TargetId, left: Text, out: &mut dyn Write, text: &str) -> Told {
     let code = tell(out, text, ExitCode::Success)?;
-    match restored::left_text(id.pid, left) {
+    match left.told(id.pid) {
         Some(note) => tell(out, &note, code),
         None => Ok(code),
     }

@@ -218,7 +218,7 @@ pub fn probe(pid: u32) -> Result<aya::Ebpf, CalibrationError> {
             &mut object,
             thread.get(),
             &survey.calls[index],
-            &survey.module_paths[index],
+            survey.module_paths[index].as_ref(),
         )
         .map_err(CollectionError::from)?;
     }

@@ -87,18 +87,27 @@ impl fmt::Display for Finding {
 #[must_use]
 pub fn look(target: &Target, survey: &Survey) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let pid = target.id.pid;
+    let pid = target.memory_pid();
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let status = read("status");
-    findings.extend(seccomp(&status, survey));
-    findings.extend(debugger(&status));
+    let threads = statuses_of_threads(target);
+    findings.extend(seccomp(&threads, survey));
+    findings.extend(threads.iter().find_map(|status| debugger(status)));
     findings.extend(exceptions(survey));
-    findings.extend(memory(&status, &read("limits"), read("maps").lines().count()));
+    findings.extend(memory(&read("status"), &read("limits"), read("maps").lines().count()));
     findings.extend(single_stepped(survey));
     findings.extend(exits(survey));
     findings.extend(mappings(target));
     findings.sort_by_key(|finding| finding.danger.is_none());
     findings
+}
+
+/// Filters and tracers are each thread's own.
+fn statuses_of_threads(target: &Target) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{}/task", target.id.pid));
+    let statuses = threads.into_iter().flatten().flatten();
+    statuses
+        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
+        .collect()
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
@@ -110,8 +119,8 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 
 /// Return probes enter the kernel by a system call since Linux 6.11; kernels without cf6cb56ef244 let filters see it. Only
 /// a trial tells, since that commit was taken into older kernels too.
-fn seccomp(status: &str, survey: &Survey) -> Option<Finding> {
-    let filtered = matches!(field(status, "Seccomp"), Some("1" | "2"));
+fn seccomp(threads: &[String], survey: &Survey) -> Option<Finding> {
+    let filtered = threads.iter().any(|status| is_filtered(status));
     let returns = survey
         .calls
         .iter()
@@ -132,6 +141,10 @@ fn seccomp(status: &str, survey: &Survey) -> Option<Finding> {
             text: format!("the target runs under a seccomp filter, and whether return probes survive one cannot be tried: {error}"),
         }),
     }
+}
+
+fn is_filtered(status: &str) -> bool {
+    matches!(field(status, "Seccomp"), Some("1" | "2"))
 }
 
 /// Tries it.
@@ -212,10 +225,14 @@ fn memory(status: &str, limits: &str, mappings: usize) -> Option<Finding> {
             "the target has {mappings} mappings of {most} (vm.max_map_count)"
         ));
     }
-    let used: u64 = field(status, "VmSize")?.parse().ok()?;
-    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    let used: Option<u64> = field(status, "VmSize").and_then(|used| used.parse().ok());
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"));
+    let limit = limit.and_then(|limit| limit.split_whitespace().next());
+    let (Some(used), Some(limit), 1..) = (used, limit, mappings) else {
+        return danger("what the target has mapped, and how much it may, cannot be read".to_owned());
+    };
     // "unlimited" is no number.
-    let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    let limit: u64 = limit.parse().ok()?;
     if used + ROOM_KB > limit / 1024 {
         return danger(format!(
             "the target has {used} kB mapped of {} kB (RLIMIT_AS)",
@@ -302,6 +319,17 @@ mod tests {
         assert_eq!(finding.danger, Some(Danger::Memory));
         assert!(finding.to_string().contains("`--accept memory`"), "{finding}");
         assert!(memory(status, &limits("unlimited"), usize::MAX - 1).is_some());
+    }
+
+    #[test]
+    fn limits_that_cannot_be_read_are_a_danger() {
+        let (status, limits) = ("VmSize:\t 1000 kB\n", "Max address space unlimited unlimited bytes\n");
+        assert_eq!(memory(status, limits, 10), None);
+        // A thread that has ended has no memory.
+        for (status, limits, mappings) in [("Name:\tx\n", limits, 10), (status, "", 10), (status, limits, 0)] {
+            let finding = memory(status, limits, mappings).unwrap();
+            assert_eq!(finding.danger, Some(Danger::Memory), "{status:?} {limits:?} {mappings}");
+        }
     }
 
     #[test]

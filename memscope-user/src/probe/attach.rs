@@ -16,6 +16,7 @@ use crate::database::folder;
 use crate::database::load::{self, with_causes};
 use crate::database::paths::SessionPaths;
 use crate::target::address::FileOffset;
+use crate::target::files::PathToMapped;
 
 /// Why a probe could not be attached.
 #[derive(Debug, Error)]
@@ -129,11 +130,11 @@ pub fn attach_empty(
     object: &mut Ebpf,
     thread: u32,
     calls: &[PlannedCall],
-    module_paths: &[PathBuf],
+    module_paths: &[PathToMapped],
 ) -> Result<(), AttachError> {
     for (call, module) in calls.iter().zip(module_paths) {
         for (program, offset) in places_of(call) {
-            let attached = attach_uprobe(object, thread, call, (program.empty(), offset), module);
+            let attached = attach_uprobe(object, thread, call, (program.empty(), offset), module.as_ref());
             attached.map_err(|error| AttachError::of_probe(call, offset, &*error))?;
         }
     }

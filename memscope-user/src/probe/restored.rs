@@ -6,6 +6,7 @@ use super::plan::PlannedCall;
 use crate::target::address::RuntimeAddress;
 use crate::target::identity::Pid;
 use crate::target::memory::{ProcessMemory, TargetMemory};
+use crate::target::process::Target;
 
 /// The byte the kernel puts at a probe site (`UPROBE_SWBP_INSN`, arch/x86/include/asm/uprobes.h).
 const BREAKPOINT: u8 = 0xcc;
@@ -15,22 +16,49 @@ const BREAKPOINT: u8 = 0xcc;
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Returns when no breakpoint is left at these calls' sites, or the target has ended, or none of them has gone for longer
-/// than the patience lasts: how many are left then.
-pub fn wait(pid: Pid, calls: &[PlannedCall]) -> usize {
-    let Ok(memory) = ProcessMemory::open(pid) else { return 0 };
-    wait_for(&memory, calls.iter().flat_map(sites_of).collect(), PATIENCE)
+/// What is known of a target's text after its probes were removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// No site holds a breakpoint, or the target has ended.
+    Restored,
+    /// So many sites hold one: another tracer's, or one that the kernel has been slow to take out.
+    BreakpointsLeft(usize),
+    /// The memory of the living target cannot be read.
+    Unread,
 }
 
-/// What a person is told of sites that are left; silence would mean that the target's text is what it was.
-#[must_use]
-pub fn left_text(pid: Pid, sites: usize) -> Option<String> {
-    (sites > 0).then(|| {
-        format!(
-            "note: breakpoints are left at {sites} probe sites of process {pid}: another tracer's, or the kernel is still \
-             taking them out"
-        )
-    })
+impl Text {
+    /// What a person is told; silence would mean that the target's text is what it was.
+    #[must_use]
+    pub fn told(self, pid: Pid) -> Option<String> {
+        match self {
+            Self::Restored => None,
+            Self::BreakpointsLeft(sites) => Some(format!(
+                "note: breakpoints are left at {sites} probe sites of process {pid}: another tracer's, or the kernel is still \
+                 taking them out"
+            )),
+            Self::Unread => Some(format!(
+                "note: the memory of process {pid} cannot be read: whether the kernel has taken all breakpoints out by now is \
+                 not known"
+            )),
+        }
+    }
+}
+
+/// Returns when no breakpoint is left at these calls' sites, or the target has ended, or none of them has gone for longer
+/// than the patience lasts.
+pub fn wait(target: Target, calls: &[PlannedCall]) -> Text {
+    if !target.is_alive() {
+        return Text::Restored;
+    }
+    match ProcessMemory::open(target.memory_pid()) {
+        Ok(memory) => match wait_for(&memory, calls.iter().flat_map(sites_of).collect(), PATIENCE) {
+            0 => Text::Restored,
+            left => Text::BreakpointsLeft(left),
+        },
+        Err(_) if target.is_alive() => Text::Unread,
+        Err(_) => Text::Restored,
+    }
 }
 
 fn wait_for(memory: &dyn TargetMemory, mut sites: Vec<RuntimeAddress>, patience: Duration) -> usize {

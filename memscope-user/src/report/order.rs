@@ -5,6 +5,7 @@
 use std::cmp::Reverse;
 use std::thread;
 
+use crate::beside::{Beside, beside};
 use crate::database::live_set::RawEntry;
 
 /// Order of the entries.
@@ -61,12 +62,9 @@ impl Runs {
     pub fn sorted(parts: Vec<Vec<RawEntry>>, order: Order, limit: Option<usize>) -> Self {
         let limit = limit.unwrap_or(usize::MAX);
         let mut runs: Vec<Vec<RawEntry>> = thread::scope(|scope| {
-            let sort = |part| scope.spawn(move || order.sort(part, limit));
+            let sort = |part| beside(scope, move || order.sort(part, limit));
             let sorting: Vec<_> = parts.into_iter().map(sort).collect();
-            let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            sorting.into_iter().map(join).collect()
+            sorting.into_iter().map(Beside::join).collect()
         });
         if limit < runs.iter().map(Vec::len).sum() {
             // The first of all are so many of each.

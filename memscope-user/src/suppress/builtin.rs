@@ -48,7 +48,7 @@ pub fn rules_of(target: &Target) -> Result<Vec<Rule>, String> {
     else {
         return Ok(Vec::new());
     };
-    let bytes = open_mapped(target.id.pid, mapping).map_err(|error| unread(&error))?;
+    let bytes = open_mapped(target.memory_pid(), mapping).map_err(|error| unread(&error))?;
     let image = ElfImage::parse(bytes).map_err(|error| unread(&error))?;
     match default_suppressions(&image) {
         None => Ok(Vec::new()),

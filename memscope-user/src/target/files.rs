@@ -6,8 +6,9 @@
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -67,7 +68,7 @@ fn open_mapped_below(root: &Path, pid: Pid, mapping: &Mapping) -> Result<FileByt
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
-    let by_path = match by_path(root, key, mapping) {
+    let by_path = match by_path(root, key, mapping).and_then(bounded) {
         Ok(file) => return Ok(file),
         Err(error) => error,
     };
@@ -82,13 +83,54 @@ fn open_mapped_below(root: &Path, pid: Pid, mapping: &Mapping) -> Result<FileByt
 }
 
 /// The mapped file by its path, as the target resolves it.
-fn by_path(root: &Path, key: FileKey, mapping: &Mapping) -> io::Result<FileBytes> {
+fn by_path(root: &Path, key: FileKey, mapping: &Mapping) -> io::Result<File> {
     if mapping.deleted {
         return Err(io::Error::new(io::ErrorKind::NotFound, "deleted since it was mapped"));
     }
     let file = open_in_root(root, Path::new(&mapping.path))?;
     same_file(key, &file.metadata()?)?;
-    bounded(file)
+    Ok(file)
+}
+
+/// A path that leads this process to the file behind a mapping, for the kernel to open.
+#[derive(Debug)]
+pub struct PathToMapped {
+    path: PathBuf,
+    /// The file, where it is only reached as long as it is open.
+    _open: Option<File>,
+}
+
+impl PathToMapped {
+    /// Of a mapping. Where there is none, the path's own error is the one to tell.
+    #[must_use]
+    pub fn of(pid: Pid, mapping: &Mapping) -> Self {
+        Self::below(&root_of(pid), mapping.open_path(pid), mapping)
+    }
+
+    fn below(root: &Path, by_mapping: PathBuf, mapping: &Mapping) -> Self {
+        if open_regular(&by_mapping).is_ok() {
+            return Self {
+                path: by_mapping,
+                _open: None,
+            };
+        }
+        match mapping.file().map(|key| by_path(root, key, mapping)) {
+            Some(Ok(file)) => Self {
+                path: PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())),
+                _open: Some(file),
+            },
+            _ => Self {
+                path: by_mapping,
+                _open: None,
+            },
+        }
+    }
+}
+
+impl AsRef<Path> for PathToMapped {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// A file that is not too long to be taken for an image.
@@ -202,5 +244,27 @@ mod tests {
         // Its inode and device are those that the target claims; only its place gives it away.
         let escaped = open_mapped_below(root.path(), pid, &mapped_at("/escape", &secret));
         assert!(escaped.is_err());
+    }
+
+    /// The kernel opens it once more to put probes in, and goes by what it is given.
+    #[test]
+    fn the_path_for_the_kernel_is_of_the_mapped_file_or_leads_nowhere() {
+        let root = tempfile::tempdir().expect("temporary folder");
+        let outside = tempfile::tempdir().expect("temporary folder");
+        let secret = outside.path().join("secret");
+        std::fs::write(&secret, "outside").expect("a file");
+        let real = root.path().join("real");
+        std::fs::write(&real, "inside").expect("a file");
+        symlink(&secret, root.path().join("escape")).expect("a link");
+        let path_of = |path: &str, file: &Path| {
+            let mapping = mapped_at(path, file);
+            PathToMapped::below(root.path(), mapping.open_path(Pid(std::process::id())), &mapping)
+        };
+        let inside = path_of("/real", &real);
+        assert_eq!(std::fs::read_to_string(&inside).expect("the file"), "inside");
+        for (path, claimed) in [("/escape", &secret), ("/real", &secret)] {
+            let path = path_of(path, claimed);
+            assert!(std::fs::read_to_string(&path).is_err(), "{path:?}");
+        }
     }
 }

@@ -77,14 +77,18 @@ impl Outcome {
     /// Of several databases. What has ended is told of and decides nothing, unless it was named: the program may be fixed
     /// and started anew. Where nothing that runs was looked at, nothing is clean either.
     pub(super) fn of(findings: &[Finding], asked: Asked, seen: Seen<'_>) -> Self {
-        let decides = |finding: &&Finding| asked == Asked::Named || !finding.state.has_ended();
+        let decides = |finding: &&Finding| asked == Asked::Named || !finding.has_ended();
         let any = |outcome| {
             let mut deciding = findings.iter().filter(decides);
             deciding.any(|finding| finding.outcome == outcome)
         };
         match (any(Self::Finding), any(Self::CannotJudge), any(Self::Clean)) {
             (true, _, _) => Self::Finding,
-            (false, false, true) if seen.is_all() => Self::Clean,
+            (false, false, true)
+                if seen.is_all() && (asked == Asked::Named || !findings.iter().any(Finding::runs_unwatched)) =>
+            {
+                Self::Clean
+            }
             _ => Self::CannotJudge,
         }
     }
@@ -99,6 +103,9 @@ pub(super) struct Finding {
     exe: String,
     #[serde(serialize_with = "state_text")]
     state: CollectionState,
+    /// Its process runs, whatever its image is now.
+    #[serde(skip)]
+    lives: bool,
     outcome: Outcome,
     suspects: Vec<Suspect>,
     against_clean: Vec<String>,
@@ -147,7 +154,7 @@ impl From<&Row<'_>> for Suspect {
 
 impl Finding {
     /// Of a database.
-    pub(super) fn of(summary: &Summary, limits: &Limits<'_>) -> Self {
+    pub(super) fn of(summary: &Summary, limits: &Limits<'_>, lives: bool) -> Self {
         let leaking = Selection {
             verdicts: vec![Verdict::Leaking],
             ..Selection::default()
@@ -167,6 +174,7 @@ impl Finding {
             comm: target.comm.clone(),
             exe: target.exe.clone(),
             state: summary.report.collection.state,
+            lives,
             outcome: match (suspects.is_empty(), against_clean.is_empty()) {
                 (false, _) => Outcome::Finding,
                 (true, false) => Outcome::CannotJudge,
@@ -184,11 +192,16 @@ impl Finding {
         self.state.has_ended()
     }
 
-    /// Nothing for `--quiet` to tell: clean, or ended and no suspect in it, which nobody asked for and nothing can be done about.
+    /// A process that runs, but not the program that was watched: nobody has looked at what it is now.
+    pub(super) fn runs_unwatched(&self) -> bool {
+        self.lives && self.state == CollectionState::Replaced
+    }
+
+    /// Nothing for `--quiet` to tell: clean, or gone and no suspect in it, which nobody asked for and nothing can be done about.
     pub(super) fn is_silent(&self, asked: Asked) -> bool {
         match self.outcome {
             Outcome::Finding => false,
-            Outcome::CannotJudge => asked == Asked::Host && self.has_ended(),
+            Outcome::CannotJudge => asked == Asked::Host && self.has_ended() && !self.runs_unwatched(),
             Outcome::Clean => true,
         }
     }

@@ -10,6 +10,7 @@ use std::thread;
 use memscope_ebpf::live::LiveBlock;
 
 use super::{LiveMap, RawEntry, Selection};
+use crate::beside::{Beside, beside};
 use crate::database::kernel_map::KernelMap;
 use crate::target::address::RuntimeAddress;
 
@@ -46,12 +47,9 @@ pub(super) fn read(live: &LiveMap<'_>, selection: Selection) -> io::Result<Vec<V
     let mut parts = thread::scope(|scope| {
         let running: Vec<_> = shares
             .into_iter()
-            .map(|buckets| scope.spawn(move || read_share(live.map, buckets, selection)))
+            .map(|buckets| beside(scope, move || read_share(live.map, buckets, selection)))
             .collect();
-        running
-            .into_iter()
-            .map(|reader| reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect::<io::Result<Vec<Part>>>()
+        running.into_iter().map(Beside::join).collect::<io::Result<Vec<Part>>>()
     })?;
     drop_what_was_read_twice(&mut parts);
     Ok(parts.into_iter().map(|part| part.entries).collect())

@@ -24,7 +24,7 @@ fn leaking() -> SitesReport {
 }
 
 fn of(report: &SitesReport, limits: Limits<'_>) -> Finding {
-    Finding::of(&summary_of(report.clone()), &limits)
+    Finding::of(&summary_of(report.clone()), &limits, false)
 }
 
 const NONE: Limits<'_> = Limits {
@@ -132,6 +132,23 @@ fn what_has_ended_is_told_of_and_decides_only_where_it_was_named() {
     }
 }
 
+/// Cron must not take the silence of a database nobody feeds for that of a sound program.
+#[test]
+fn a_process_that_runs_another_program_than_the_one_watched_is_not_clean() {
+    let mut clean = leaking();
+    clean.sites.clear();
+    let mut replaced = clean.clone();
+    replaced.collection.state = CollectionState::Replaced;
+    let of = |report: &SitesReport| Finding::of(&summary_of(report.clone()), &NONE, true);
+    let findings = [of(&replaced), of(&clean)];
+    assert_eq!(
+        Outcome::of(&findings, Asked::Host, Seen::default()),
+        Outcome::CannotJudge
+    );
+    assert!(!findings[0].is_silent(Asked::Host));
+    assert!(text(&findings[0], true).contains("INCONCLUSIVE"));
+}
+
 #[test]
 fn what_was_meant_and_not_looked_at_is_never_clean() {
     let mut clean = leaking();
@@ -175,7 +192,7 @@ fn a_suppressed_suspect_is_let_be_and_a_sampled_one_is_about_so_much() {
         suppressed,
         ..summary_of(report)
     };
-    let finding = Finding::of(&summary, &NONE);
+    let finding = Finding::of(&summary, &NONE, true);
     assert_eq!(finding.outcome, Outcome::Clean);
     assert_eq!(
         text(&finding, false),
