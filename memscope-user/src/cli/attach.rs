@@ -7,11 +7,12 @@ use super::run::{CommandError, complain};
 use super::select;
 use crate::allocator::catalogue::AllocatorName;
 use crate::allocator::spec::{CustomSpec, SpecKind, read_file};
+use crate::collection::attach::Attached;
 use crate::collection::error::CollectionError;
 use crate::collection::memory_use::resident;
 use crate::collection::settings::Settings;
 use crate::collection::site_reading::read_moment;
-use crate::collection::steps::{self, Attached, Origin};
+use crate::collection::steps::{self, Origin};
 use crate::collection::survey::Survey;
 use crate::collection::{cost, status};
 use crate::database::load::Diagnostics;
@@ -127,7 +128,7 @@ pub fn one(
     diagnostics: Diagnostics,
     verbose: bool,
 ) -> Result<Attached, CommandError> {
-    let attached = steps::attach(roots, target, settings, diagnostics)?;
+    let attached = crate::collection::attach::attach(roots, target, settings, diagnostics)?;
     if let Attached::Started(started) = &attached {
         refuse_over_budget(roots, target, started.database)?;
     }

@@ -6,7 +6,7 @@ use super::arguments::{CreateArguments, DetachArguments, GcArguments, TargetArgu
 use super::run::{CommandError, complain};
 use super::{attach, select};
 use crate::collection::error::CollectionError;
-use crate::collection::{status, steps};
+use crate::collection::{refresh, status, steps};
 use crate::database::error::DatabaseError;
 use crate::database::family;
 use crate::database::kernel_map::monotonic_ns;
@@ -56,7 +56,7 @@ pub fn start(arguments: &TargetArguments, verbose: bool) -> Result<ExitCode, Com
 pub fn refresh(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
     for target in select::processes(arguments)? {
-        let added = steps::refresh(&roots, &target)?;
+        let added = refresh::refresh(&roots, &target)?;
         say(&format!(
             "process {}: up to date, {added} functions more probed",
             target.id.pid

@@ -14,7 +14,7 @@ use super::suppressions::SuppressionArguments;
 use super::verdict_arguments::SpanArguments;
 use crate::age::Age;
 use crate::collection::reading::{self, Choice, Order};
-use crate::collection::steps;
+use crate::collection::refresh;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::paths::Roots;
@@ -226,7 +226,7 @@ fn read_one(
     span: &SpanArguments,
     suppressions: &SuppressionArguments,
 ) -> Result<Read, CommandError> {
-    let refreshed = steps::refresh_mappings_if_free(roots, id);
+    let refreshed = refresh::refresh_mappings_if_free(roots, id);
     let session = Session::open(roots, id)?;
     // Stacks taken from now on go through what has been loaded since; a report does not fail for want of that.
     if let Err(error) = refreshed {

@@ -9,9 +9,10 @@ use memscope_ebpf::family::Member;
 
 use due::{Next, Seen, Watch, age, next};
 
+use super::attach::{Attached, attach};
 use super::error::CollectionError;
 use super::settings::Settings;
-use super::steps::{self, Attached};
+use super::steps;
 use crate::database::error::DatabaseError;
 use crate::database::family::{Ended, Family, Name, Untold};
 use crate::database::load::Diagnostics;
@@ -246,7 +247,7 @@ impl<'a> Follower<'a> {
                 most: self.most_databases,
             })
         } else {
-            steps::attach(self.roots, &Target { id }, &self.settings, Diagnostics::Off)
+            attach(self.roots, &Target { id }, &self.settings, Diagnostics::Off)
         };
         match outcome {
             Ok(attached) => {

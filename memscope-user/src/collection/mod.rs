@@ -1,5 +1,6 @@
 //! Collection: the four steps of a database's life (create, start, stop, destroy), and what they refuse.
 
+pub mod attach;
 pub mod budget;
 pub mod calls;
 pub mod code;
@@ -11,6 +12,7 @@ pub mod memory_use;
 mod naming;
 mod progress;
 pub mod reading;
+pub mod refresh;
 pub mod region_owner;
 pub mod settings;
 pub mod site_reading;

@@ -18,18 +18,28 @@ pub fn state(session: &Session) -> Result<CollectionState, DatabaseError> {
     if session.state()?.exec_at_ns != 0 {
         return Ok(CollectionState::Replaced);
     }
-    if !(Target {
+    let target = Target {
         id: session.file.target,
-    })
-    .is_alive()
-    {
+    };
+    if !target.is_alive() {
         return Ok(CollectionState::Exited);
     }
-    Ok(if session.control()?.collecting == 0 {
-        CollectionState::Stopped
+    if session.control()?.collecting != 0 {
+        return Ok(CollectionState::Collecting);
+    }
+    // Nobody watches for an exec meanwhile.
+    Ok(if runs_another_program(session, &target) {
+        CollectionState::Replaced
     } else {
-        CollectionState::Collecting
+        CollectionState::Stopped
     })
+}
+
+/// Whether the target is known to run another program than the one that the database was made for.
+#[must_use]
+pub fn runs_another_program(session: &Session, target: &Target) -> bool {
+    let program = session.file.program;
+    program.is_some_and(|program| program.was_replaced(target))
 }
 
 /// The collection as reports show it.

@@ -1,4 +1,4 @@
-//! create, start, stop, destroy — and attach, which does the first two as far as they are still to be done.
+//! create, start, stop, destroy: the four steps of a database's life.
 
 use aya::Ebpf;
 use memscope_ebpf::state::{Control, OverBudget, Prices};
@@ -17,13 +17,14 @@ use crate::database::session::Session;
 use crate::database::session_file::{Exceeded, Followed, HitPrices, LeftOut, Moment, Run, SCHEMA, SessionFile};
 use crate::database::{folder, links, load, store};
 use crate::host::kernel_layout;
-use crate::host::preflight::{self, Accepted, Finding};
+use crate::host::preflight::{self, Finding};
 use crate::probe::attach;
 use crate::probe::plan::PlannedCall;
 use crate::probe::restored::{self, Text};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
+use crate::target::program::Program;
 
 /// A collection that has been started.
 pub struct Started {
@@ -44,14 +45,6 @@ pub enum Origin {
     Made,
     /// It was there, and what it holds is somebody's.
     Found,
-}
-
-/// What an attach came to.
-pub enum Attached {
-    /// Collection started.
-    Started(Box<Started>),
-    /// It was running.
-    AlreadyRunning,
 }
 
 /// Makes the database of a target: maps pinned, collection stopped.
@@ -80,6 +73,8 @@ pub fn create(roots: &Roots, target: &Target, settings: &Settings) -> Result<(),
 fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), CollectionError> {
     let paths = roots.session(target.id);
     folder::make_private(&paths.bpf)?;
+    // Before the rest is looked at: whatever is of another program by then, a start finds out.
+    let program = Program::of(target).ok();
     let code = Code::of(target)?;
     let capacities = code.capacities(settings);
     drop(load::object(&paths, capacities, Diagnostics::Off)?);
@@ -95,6 +90,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         target: target.id,
         comm: target.comm()?,
         exe: exe.to_string_lossy().into_owned(),
+        program,
         build_id,
         created: Moment::now(),
         capacities,
@@ -178,7 +174,7 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
 }
 
 /// A danger to the target that its user has not accepted.
-fn refused<'a>(findings: &'a [Finding], session: &Session) -> Option<&'a Finding> {
+pub(super) fn refused<'a>(findings: &'a [Finding], session: &Session) -> Option<&'a Finding> {
     let accepted = session.file.accepted;
     findings
         .iter()
@@ -218,9 +214,9 @@ fn attach_probes(
         collecting: 1,
         ..control
     })?;
-    // An exec between the look at the target and the flag: the program that watches for it has left its mark. Where the
-    // probes sit now, nobody has looked.
-    if session.state()?.exec_at_ns != 0 {
+    // An exec between the look at the target and the flag: the program that watches for it has left its mark, if it was
+    // there already. Where the probes sit now, nobody has looked.
+    if session.state()?.exec_at_ns != 0 || status::runs_another_program(session, target) {
         session.set_control(control)?;
         return Err(CollectionError::Replaced(target.id.pid));
     }
@@ -315,91 +311,6 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
     Ok(restored::wait(Target { id }, &calls))
 }
 
-/// Creates and starts as far as that is still to be done: idempotent.
-///
-/// A database whose target has replaced its image by exec is made anew for the new one; one whose probes went with the
-/// thread they were bound to is stopped and started on another, which leaves a gap that reports tell of.
-///
-/// # Errors
-/// As [`create`] and [`start`]. A database made by this call does not stay behind when its start fails.
-pub fn attach(
-    roots: &Roots,
-    target: &Target,
-    settings: &Settings,
-    diagnostics: Diagnostics,
-) -> Result<Attached, CollectionError> {
-    match attach_image(roots, target, settings, diagnostics) {
-        // It has replaced its image while it was attached.
-        Err(CollectionError::Replaced(_)) => attach_image(roots, target, settings, diagnostics),
-        other => other,
-    }
-}
-
-fn attach_image(
-    roots: &Roots,
-    target: &Target,
-    settings: &Settings,
-    diagnostics: Diagnostics,
-) -> Result<Attached, CollectionError> {
-    require_host()?;
-    let mut created = create_unless_there(roots, target, settings)?;
-    match Session::open(roots, target.id) {
-        Ok(session) => {
-            settings.require_those_of(&session)?;
-            let accepted = accept(&session, settings.accepted)?;
-            match status::state(&session)? {
-                CollectionState::Replaced => {
-                    destroy(roots, target.id)?;
-                    let anew = Settings {
-                        accepted,
-                        ..Settings::of(&session)
-                    };
-                    created = create_unless_there(roots, target, &anew)?;
-                }
-                CollectionState::Collecting if status::blind_since(&session)?.is_some() => {
-                    stop(roots, target.id)?;
-                }
-                CollectionState::Collecting => {
-                    refresh(roots, target)?;
-                }
-                _ => {}
-            }
-        }
-        Err(
-            DatabaseError::Unfinished { .. } | DatabaseError::OtherVersion { .. } | DatabaseError::SessionFile { .. },
-        ) => {
-            destroy(roots, target.id)?;
-            created = create_unless_there(roots, target, settings)?;
-        }
-        Err(error) => return Err(error.into()),
-    }
-    match start(roots, target, diagnostics) {
-        Ok(started) => Ok(Attached::Started(Box::new(Started {
-            database: if created { Origin::Made } else { Origin::Found },
-            ..started
-        }))),
-        Err(CollectionError::Database(DatabaseError::Running(_))) => Ok(Attached::AlreadyRunning),
-        Err(error) => {
-            if created {
-                let _ = destroy(roots, target.id);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// Writes down that dangers are accepted that were not when the database was made. All that are.
-fn accept(session: &Session, more: Accepted) -> Result<Accepted, CollectionError> {
-    if session.file.accepted.with(more) == session.file.accepted {
-        return Ok(session.file.accepted);
-    }
-    let _lock = store::lock_existing(&session.paths, session.file.target)?;
-    let mut file = SessionFile::read(&session.paths.file(), session.file.target)?;
-    file.accepted = file.accepted.with(more);
-    file.write(&session.paths.file())?;
-    Ok(file.accepted)
-}
-
 /// Notes that a target has been found to have ended, and gives that moment, milliseconds of CLOCK_MONOTONIC.
 ///
 /// # Errors
@@ -425,90 +336,9 @@ pub fn note_followed(roots: &Roots, id: TargetId, followed: Followed) -> Result<
     Ok(file.write(&paths.file())?)
 }
 
-/// Brings a database up to date with what its target has mapped since: the mapping table, and, while collection runs, probes
-/// in allocators that have been loaded. How many functions more are probed. A library that is loaded again needs no new
-/// probes: the kernel puts them into every mapping of its file.
-///
-/// # Errors
-/// No database; the target has ended or replaced its image; the session cannot be written; a function named by hand is no
-/// longer there; the kernel refused a probe.
-pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError> {
-    let paths = roots.session(target.id);
-    let _lock = store::lock_existing(&paths, target.id)?;
-    let mut session = Session::open(roots, target.id)?;
-    let state = status::state(&session)?;
-    match state {
-        CollectionState::Exited => return Err(TargetError::Ended(target.id.pid).into()),
-        CollectionState::Replaced => return Err(DatabaseError::NotRunning(target.id).into()),
-        CollectionState::Collecting | CollectionState::Stopped => {}
-    }
-    code::refresh(&mut session, target)?;
-    if state == CollectionState::Stopped {
-        return Ok(0);
-    }
-    let survey = survey(target, Settings::of(&session).wanted())?;
-    let numbers = calls::join(&mut session.file.calls, &survey, target)?;
-    let mut probes = calls::probes(&session.file.calls, &numbers, &survey);
-    probes.retain(|probe| !attach::is_attached(&paths, probe));
-    // What has been loaded since the start may be what a start would have refused for.
-    let findings = if probes.is_empty() {
-        Vec::new()
-    } else {
-        preflight::look(target, &survey)
-    };
-    let unwatched = refused(&findings, &session).map(Finding::to_string);
-    if session.file.unwatched != unwatched {
-        let mut file = SessionFile::read(&paths.file(), target.id)?;
-        file.unwatched.clone_from(&unwatched);
-        file.write(&paths.file())?;
-        session.file.unwatched.clone_from(&unwatched);
-    }
-    if let Some(finding) = unwatched {
-        let pid = target.id.pid.0;
-        return Err(CollectionError::DangerInNewCode { pid, finding });
-    }
-    if probes.is_empty() {
-        return Ok(0);
-    }
-    // The names of their sites must be there before the first block of theirs is.
-    session.file.write(&paths.file())?;
-    let mut object = load::object(&paths, session.file.capacities, Diagnostics::Off)?;
-    attach::attach(&mut object, &paths, session.control()?.bound_tid, &probes)?;
-    Ok(probes.len())
-}
-
-/// Brings the mapping table up to date if the target lives and no other command holds the session: for reports, which must
-/// not wait.
-///
-/// # Errors
-/// The session cannot be written.
-pub fn refresh_mappings_if_free(roots: &Roots, id: TargetId) -> Result<(), CollectionError> {
-    let paths = roots.session(id);
-    let Some(_lock) = store::try_lock(&paths)? else {
-        return Ok(());
-    };
-    let target = Target { id };
-    let mut session = Session::open(roots, id)?;
-    if status::state(&session)? == CollectionState::Collecting {
-        match code::refresh(&mut session, &target) {
-            Err(CollectionError::Target(_)) | Ok(_) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn create_unless_there(roots: &Roots, target: &Target, settings: &Settings) -> Result<bool, CollectionError> {
-    match create(roots, target, settings) {
-        Ok(()) => Ok(true),
-        Err(CollectionError::Database(DatabaseError::Exists(_))) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// The programs compare process ids as the kernel's first PID namespace numbers them, and births as its first time namespace
 /// tells them.
-fn require_host() -> Result<(), CollectionError> {
+pub(super) fn require_host() -> Result<(), CollectionError> {
     // PROC_PID_INIT_INO and PROC_TIME_INIT_INO, include/linux/proc_ns.h.
     const FIRST: [(&str, &str); 2] = [("pid", "pid:[4026531836]"), ("time", "time:[4026531834]")];
     for (kind, first) in FIRST {

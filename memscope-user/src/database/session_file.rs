@@ -13,6 +13,7 @@ use crate::host::preflight::Accepted;
 use crate::probe::plan::PlannedCall;
 use crate::target::address::BuildId;
 use crate::target::identity::{Pid, TargetId};
+use crate::target::program::Program;
 use crate::unwind::Layout;
 
 /// Name and version of the layout; the maps' layout is a part of it.
@@ -31,6 +32,9 @@ pub struct SessionFile {
     pub comm: String,
     /// `/proc/PID/exe` at create, lossy.
     pub exe: String,
+    /// The program that it ran at create; `None`: that could not be read.
+    #[serde(default)]
+    pub program: Option<Program>,
     /// Build id of the executable.
     pub build_id: Option<BuildId>,
     /// When the database was created.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::address::RuntimeAddress;
 use super::identity::Pid;
 use super::memory::{ProcessMemory, TargetMemory};
@@ -25,6 +27,7 @@ const AT_PHDR: u64 = 3;
 const AT_PHNUM: u64 = 5;
 const AT_BASE: u64 = 7;
 const AT_ENTRY: u64 = 9;
+const AT_RANDOM: u64 = 25;
 const PT_DYNAMIC: u32 = 2;
 const PT_PHDR: u32 = 6;
 const DT_NULL: u64 = 0;
@@ -35,10 +38,12 @@ const MOST_HEADERS: u64 = 64;
 const MOST_DYNAMIC: u64 = 512;
 
 /// What the kernel told the program at its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Auxiliary {
     headers: u64,
     header_count: u64,
+    /// Where on its stack the kernel put random bytes.
+    random: u64,
     /// Where its loader was mapped; 0: it has none.
     pub base: u64,
     /// Its first instruction, after the loader.
@@ -64,6 +69,7 @@ impl Auxiliary {
                 AT_PHNUM => found.header_count = value,
                 AT_BASE => found.base = value,
                 AT_ENTRY => found.entry = value,
+                AT_RANDOM => found.random = value,
                 _ => {}
             }
         }
@@ -178,6 +184,7 @@ mod tests {
             header_count: 2,
             base: 0x7000,
             entry: 0,
+            ..Auxiliary::default()
         };
         (auxiliary, Recorded(bytes))
     }

@@ -15,3 +15,4 @@ pub mod mapping;
 pub mod memory;
 pub(crate) mod open;
 pub mod process;
+pub mod program;
