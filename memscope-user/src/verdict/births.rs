@@ -139,6 +139,13 @@ impl<'a> Births<'a> {
         Halves { older, newer, z }
     }
 
+    /// Settled survivors in the older and in the newer half.
+    #[must_use]
+    pub fn in_both_halves(&self) -> bool {
+        let halves = self.halves();
+        halves.older >= 1.0 && halves.newer >= 1.0
+    }
+
     /// Survivors as independent ones would count: those of a burst count little more than once, whether bursts are longer
     /// or shorter than a group.
     #[must_use]

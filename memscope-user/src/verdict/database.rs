@@ -7,8 +7,8 @@ use memscope_ebpf::counter::Counter;
 use super::births::Births;
 use super::judgement::{Judgement, Need, Reason, Verdict};
 use super::past::PastSites;
-use super::rules::{SiteView, judge_site, lacking_ms};
-use super::sampled;
+use super::rules::{SiteView, judge_sampled_site, lacking_ms};
+use super::sampled::SampledSince;
 use super::thresholds as limit;
 use crate::report::model::{CollectionState, SiteId};
 use crate::report::quantity::Bytes;
@@ -167,9 +167,17 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
         youngest_ms: age(site.youngest_ms),
         found,
     };
-    let mut judgement = judge_site(&view, &points, doubts);
-    sampled::hold_back(report, site, &mut judgement);
-    judgement
+    judge_sampled_site(&view, &points, doubts, sampled_since(report, window_ms))
+}
+
+/// Sampling that began on the way, if it did: as seen from the beginning of the last so many milliseconds of the window.
+fn sampled_since(report: &SitesReport, window_ms: u64) -> Option<SampledSince> {
+    let sampling = report.sampling?;
+    let begins = report.window.end.saturating_sub(window_ms);
+    Some(SampledSince {
+        sampling,
+        at_ms: sampling.since_ms?.saturating_sub(begins).min(window_ms),
+    })
 }
 
 /// The vector that merely holds leaked items is not the leak: a container that grows while the elements of a site leak

@@ -96,6 +96,11 @@ pub enum Need {
         /// About this many seconds more.
         seconds: u64,
     },
+    /// More time of collection: sampling began on the way, and births that go on need not be in the sample yet.
+    Sample {
+        /// About this many seconds more.
+        seconds: u64,
+    },
     /// More blocks.
     Events {
         /// About this many more survivors.
@@ -127,7 +132,7 @@ pub enum Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Time { seconds } => write!(f, "needs time: {seconds} s more"),
+            Self::Time { seconds } | Self::Sample { seconds } => write!(f, "needs time: {seconds} s more"),
             Self::Events { survivors } => write!(f, "needs events: {survivors} more survivors"),
             Self::LaterReport => f.write_str("needs a later report: are old blocks still being freed?"),
             Self::Growth { .. } => f.write_str("needs a later report: does this buffer still grow?"),
@@ -179,7 +184,7 @@ impl Reason {
             Self::BornEarly => "born_early",
             Self::YoungOnly => "young_only",
             Self::AllFreed => "all_freed",
-            Self::Needs(Need::Time { .. }) => "needs_time",
+            Self::Needs(Need::Time { .. } | Need::Sample { .. }) => "needs_time",
             Self::Needs(Need::Events { .. }) => "needs_events",
             Self::Needs(Need::LaterReport) => "needs_later_report",
             Self::Needs(Need::Growth { .. }) => "needs_growth",

@@ -6,7 +6,8 @@ use super::container;
 use super::database::Doubts;
 use super::judgement::{Evidence, Judgement, Need, Reason, Verdict};
 use super::past::{PastPoint, Series};
-use super::standing::{Found, hold};
+use super::sampled::SampledSince;
+use super::standing::{Found, Seen, hold};
 use super::thresholds as limit;
 use crate::report::cohorts::Cohorts;
 use crate::report::sites::Amount;
@@ -71,6 +72,16 @@ pub fn lacking_ms(window_ms: u64, settled_ms: u64) -> Option<u64> {
 /// Judges one site.
 #[must_use]
 pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Judgement {
+    judge_sampled_site(site, past, doubts, None)
+}
+
+/// The same where sampling may have begun on the way.
+pub(super) fn judge_sampled_site(
+    site: &SiteView<'_>,
+    past: &[PastPoint],
+    doubts: Doubts,
+    sampled: Option<SampledSince>,
+) -> Judgement {
     let bin_ms = site.window_ms as f64 / site.births.len().max(1) as f64;
     let mut births = Births::new(site.births, bin_ms);
     if site.frees_nothing() {
@@ -85,6 +96,8 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
     };
     let series = Series::new(past, &now);
     let (mut verdict, mut reason) = decide(site, &births, &series);
+    let held_back = sampled.and_then(|sampled| sampled.hold_back(site, reason));
+    (verdict, reason) = held_back.unwrap_or((verdict, reason));
     let survivors = births.survivors().blocks;
     let freed = site.allocated.blocks.saturating_sub(site.live.blocks);
     let mut grounds = Grounds {
@@ -130,10 +143,18 @@ pub fn judge_site(site: &SiteView<'_>, past: &[PastPoint], doubts: Doubts) -> Ju
             confidence: sure,
             leaking_for_ms: None,
         },
-        grows: grows(verdict, reason, &births),
+        // What grew until sampling began has more than it had, however empty the sample is.
+        grows: grows(verdict, reason, &births)
+            || held_back.is_some() && sampled.is_some_and(|sampled| sampled.births_before(site).in_both_halves()),
         found: None,
     };
-    hold(fresh, site.found, site.window_ms, &births, &series)
+    let seen = Seen {
+        site,
+        births: &births,
+        series: &series,
+        sampled,
+    };
+    hold(fresh, &seen)
 }
 
 /// Survivors in both halves, or a container that has grown: whatever it is called, it has more than it had.
@@ -141,11 +162,10 @@ fn grows(verdict: Verdict, reason: Reason, births: &Births<'_>) -> bool {
     match verdict {
         Verdict::Leaking => true,
         Verdict::Undecided => {
-            let halves = births.halves();
             matches!(
                 reason,
                 Reason::Needs(Need::LaterReport | Need::Growth { .. } | Need::SeenFrees)
-            ) || (halves.older >= 1.0 && halves.newer >= 1.0)
+            ) || births.in_both_halves()
         }
         _ => false,
     }

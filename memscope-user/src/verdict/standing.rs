@@ -7,6 +7,8 @@
 use super::births::Births;
 use super::judgement::{Judgement, Need, Reason, Verdict};
 use super::past::Series;
+use super::rules::SiteView;
+use super::sampled::SampledSince;
 use super::thresholds as limit;
 
 /// The rule by which a leak was found.
@@ -75,15 +77,22 @@ impl Found {
     }
 }
 
+/// What there is to hold against a leak found earlier.
+pub(super) struct Seen<'a> {
+    /// The site, with what was found.
+    pub site: &'a SiteView<'a>,
+    /// Its births, from the first one on if it frees nothing.
+    pub births: &'a Births<'a>,
+    /// With earlier reports.
+    pub series: &'a Series<'a>,
+    /// Where sampling began on the way.
+    pub sampled: Option<SampledSince>,
+}
+
 /// The judgement with what an earlier report found taken into account.
 #[must_use]
-pub(super) fn hold(
-    fresh: Judgement,
-    before: Option<Found>,
-    now_ms: u64,
-    births: &Births<'_>,
-    series: &Series<'_>,
-) -> Judgement {
+pub(super) fn hold(fresh: Judgement, seen: &Seen<'_>) -> Judgement {
+    let (before, now_ms) = (seen.site.found, seen.site.window_ms);
     if fresh.verdict == Verdict::Leaking {
         let ground = Ground::of(fresh.reason);
         let found = ground.map(|ground| Found::confirmed(ground, now_ms, fresh.evidence.confidence, before));
@@ -91,12 +100,17 @@ pub(super) fn hold(
         confirmed.evidence.leaking_for_ms = found.map(|found| now_ms - found.first_ms);
         return confirmed;
     }
-    let Reason::Needs(need @ (Need::Events { .. } | Need::Course { .. } | Need::LaterReport | Need::Growth { .. })) =
-        fresh.reason
+    let Reason::Needs(
+        need @ (Need::Sample { .. }
+        | Need::Events { .. }
+        | Need::Course { .. }
+        | Need::LaterReport
+        | Need::Growth { .. }),
+    ) = fresh.reason
     else {
         return fresh;
     };
-    let Some(found) = before.filter(|found| stands(*found, now_ms, births, series)) else {
+    let Some(found) = before.filter(|found| seen.lets_stand(*found)) else {
         return fresh;
     };
     let mut held = Judgement {
@@ -116,17 +130,24 @@ pub(super) fn hold(
     held
 }
 
-fn stands(found: Found, now_ms: u64, births: &Births<'_>, series: &Series<'_>) -> bool {
-    let confirmed = found.confirmed_ms as f64;
-    let in_time = (1.0..=now_ms as f64).contains(&confirmed) && confirmed >= now_ms as f64 * limit::STANDS;
-    let contradicted = match found.ground {
-        Ground::GrowingContainer => series.shrank_since(found.confirmed_ms),
-        Ground::SteadySurvivors | Ground::SteadyGrowth => {
-            series
-                .kept_of_old_at(found.confirmed_ms)
-                .is_some_and(|kept| kept < limit::LET_GO)
-                || births.slows_surely()
-        }
-    };
-    in_time && !contradicted && found.confidence(now_ms) >= limit::MIN_CONFIDENCE
+impl Seen<'_> {
+    fn lets_stand(&self, found: Found) -> bool {
+        let (now_ms, confirmed) = (self.site.window_ms, found.confirmed_ms as f64);
+        let in_time = (1.0..=now_ms as f64).contains(&confirmed) && confirmed >= now_ms as f64 * limit::STANDS;
+        let contradicted = match found.ground {
+            Ground::GrowingContainer => self.series.shrank_since(found.confirmed_ms),
+            Ground::SteadySurvivors | Ground::SteadyGrowth => {
+                self.series
+                    .kept_of_old_at(found.confirmed_ms)
+                    .is_some_and(|kept| kept < limit::LET_GO)
+                    || self.slows_surely()
+            }
+        };
+        in_time && !contradicted && found.confidence(now_ms) >= limit::MIN_CONFIDENCE
+    }
+
+    /// Births slow, and not only in a sample that would have few of them anyway.
+    fn slows_surely(&self) -> bool {
+        self.births.slows_surely() && self.sampled.is_none_or(|sampled| sampled.shows_fewer(self.site))
+    }
 }

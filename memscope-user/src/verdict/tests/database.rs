@@ -8,7 +8,7 @@ use crate::verdict::{Found, Need, Overall, PastPoint, PastSites, Reason, Verdict
 
 const NOW: u64 = 120_000;
 
-fn report(streams: &[&Stream]) -> SitesReport {
+pub fn report(streams: &[&Stream]) -> SitesReport {
     let sites = streams
         .iter()
         .enumerate()
@@ -42,7 +42,7 @@ fn figures(id: u64, stream: &Stream) -> SiteFigures {
     figures
 }
 
-fn leak(size: u64) -> Stream {
+pub fn leak(size: u64) -> Stream {
     let mut stream = Stream::default();
     (0..NOW).step_by(100).for_each(|at| stream.add(at, FOREVER, size));
     stream

@@ -6,6 +6,7 @@ mod drawn;
 mod matrix;
 mod model;
 mod properties;
+mod sampled;
 mod shapes;
 mod standing;
 mod streams;
