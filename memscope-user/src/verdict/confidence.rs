@@ -47,8 +47,7 @@ pub fn confidence(verdict: Verdict, grounds: Grounds) -> f64 {
     if grounds.doubts.sampled {
         sure *= enough;
     }
-    sure *= 1.0 - grounds.doubts.lost_share;
-    sure *= 1.0 - grounds.doubts.ghosts_among(grounds.events);
+    sure *= grounds.doubts.trust_in(grounds.events);
     if verdict == Verdict::Undecided {
         sure.min(0.5)
     } else {

@@ -49,7 +49,13 @@ impl Doubts {
         if self.missed_frees == 0 {
             return 0.0;
         }
-        self.missed_frees as f64 / (self.missed_frees + survivors) as f64
+        self.missed_frees as f64 / (self.missed_frees as f64 + survivors as f64)
+    }
+
+    /// Share of a confidence in so many survivors that they leave.
+    #[must_use]
+    pub fn trust_in(&self, survivors: u64) -> f64 {
+        (1.0 - self.lost_share) * (1.0 - self.ghosts_among(survivors))
     }
 }
 

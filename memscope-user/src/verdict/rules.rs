@@ -7,7 +7,7 @@ use super::database::Doubts;
 use super::judgement::{Evidence, Judgement, Need, Reason, Verdict};
 use super::past::{PastPoint, Series};
 use super::sampled::SampledSince;
-use super::standing::{Found, Seen, hold};
+use super::standing::{Found, Ground, Seen, hold};
 use super::thresholds as limit;
 use crate::report::cohorts::Cohorts;
 use crate::report::sites::Amount;
@@ -99,14 +99,19 @@ pub(super) fn judge_sampled_site(
     let held_back = sampled.and_then(|sampled| sampled.hold_back(site, reason));
     (verdict, reason) = held_back.unwrap_or((verdict, reason));
     let survivors = births.survivors().blocks;
-    let freed = site.allocated.blocks.saturating_sub(site.live.blocks);
+    let seen = Seen {
+        site,
+        births: &births,
+        series: &series,
+        sampled,
+        doubts,
+    };
     let mut grounds = Grounds {
         // A span between two marks that has ended was watched on: what it left had that time to be freed.
         window_ms: births.window_ms() + site.settled_ms as f64,
-        events: if verdict == Verdict::Leaking {
-            survivors
-        } else {
-            site.allocated.blocks
+        events: match Ground::of(reason) {
+            Some(ground) => seen.survivors(ground),
+            None => site.allocated.blocks,
         },
         rate: births.rate(),
         never_freed: site.frees_nothing(),
@@ -115,7 +120,7 @@ pub(super) fn judge_sampled_site(
     };
     if reason == Reason::GrowingContainer {
         // Its growth is in bytes: births of its one block say nothing of how steady it is.
-        (grounds.events, grounds.rate) = (freed, None);
+        grounds.rate = None;
     }
     let mut sure = confidence(verdict, grounds);
     if verdict == Verdict::Leaking {
@@ -147,12 +152,6 @@ pub(super) fn judge_sampled_site(
         grows: grows(verdict, reason, &births)
             || held_back.is_some() && sampled.is_some_and(|sampled| sampled.births_before(site).in_both_halves()),
         found: None,
-    };
-    let seen = Seen {
-        site,
-        births: &births,
-        series: &series,
-        sampled,
     };
     hold(fresh, &seen)
 }

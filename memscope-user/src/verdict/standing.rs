@@ -1,10 +1,12 @@
 //! A leak once found stands until evidence contradicts it: a report that merely sees too little takes nothing back.
 //!
 //! It is taken back when a rule decides otherwise (growth has stopped, flattened, is bounded; all is freed), when blocks
-//! that were old when it was last confirmed have been freed, when growth clearly slows, when a container shrinks; and
-//! when it has gone unconfirmed for longer than it was watched before.
+//! that were old when it was last confirmed have been freed, when growth clearly slows, when a container shrinks; when
+//! missed frees could explain it, or losses leave too little confidence; and when it has gone unconfirmed for longer than
+//! it was watched before.
 
 use super::births::Births;
+use super::database::Doubts;
 use super::judgement::{Judgement, Need, Reason, Verdict};
 use super::past::Series;
 use super::rules::SiteView;
@@ -57,12 +59,12 @@ pub struct Found {
     pub first_ms: u64,
     /// The last report that did by its own evidence.
     pub confirmed_ms: u64,
-    /// Confidence then, in thousandths.
+    /// Confidence then, in thousandths, by what was seen: what was missed is taken off at each report anew.
     pub permille: u16,
 }
 
 impl Found {
-    /// Confidence now: less, the longer it is unconfirmed.
+    /// Confidence now by what was seen then: less, the longer it is unconfirmed.
     fn confidence(&self, now_ms: u64) -> f64 {
         f64::from(self.permille) / 1000.0 * self.confirmed_ms as f64 / now_ms.max(1) as f64
     }
@@ -87,6 +89,8 @@ pub(super) struct Seen<'a> {
     pub series: &'a Series<'a>,
     /// Where sampling began on the way.
     pub sampled: Option<SampledSince>,
+    /// What was not seen.
+    pub doubts: Doubts,
 }
 
 /// The judgement with what an earlier report found taken into account.
@@ -94,8 +98,8 @@ pub(super) struct Seen<'a> {
 pub(super) fn hold(fresh: Judgement, seen: &Seen<'_>) -> Judgement {
     let (before, now_ms) = (seen.site.found, seen.site.window_ms);
     if fresh.verdict == Verdict::Leaking {
-        let ground = Ground::of(fresh.reason);
-        let found = ground.map(|ground| Found::confirmed(ground, now_ms, fresh.evidence.confidence, before));
+        let confidence = |ground| fresh.evidence.confidence / seen.trust(ground);
+        let found = Ground::of(fresh.reason).map(|ground| Found::confirmed(ground, now_ms, confidence(ground), before));
         let mut confirmed = Judgement { found, ..fresh };
         confirmed.evidence.leaking_for_ms = found.map(|found| now_ms - found.first_ms);
         return confirmed;
@@ -125,7 +129,7 @@ pub(super) fn hold(fresh: Judgement, seen: &Seen<'_>) -> Judgement {
         found: Some(found),
         ..fresh
     };
-    held.evidence.confidence = found.confidence(now_ms);
+    held.evidence.confidence = seen.confidence(found);
     held.evidence.leaking_for_ms = Some(now_ms.saturating_sub(found.first_ms));
     held
 }
@@ -143,7 +147,24 @@ impl Seen<'_> {
                     || self.slows_surely()
             }
         };
-        in_time && !contradicted && found.confidence(now_ms) >= limit::MIN_CONFIDENCE
+        let ghosts = self.doubts.ghosts_among(self.survivors(found.ground));
+        in_time && !contradicted && ghosts <= limit::MAX_GHOSTS && self.confidence(found) >= limit::MIN_CONFIDENCE
+    }
+
+    fn confidence(&self, found: Found) -> f64 {
+        found.confidence(self.site.window_ms) * self.trust(found.ground)
+    }
+
+    fn trust(&self, ground: Ground) -> f64 {
+        self.doubts.trust_in(self.survivors(ground))
+    }
+
+    /// What a leak found by this rule rests on: a container is one block, on those it replaced.
+    pub(super) fn survivors(&self, ground: Ground) -> u64 {
+        match ground {
+            Ground::GrowingContainer => self.site.allocated.blocks.saturating_sub(self.site.live.blocks),
+            Ground::SteadySurvivors | Ground::SteadyGrowth => self.births.survivors().blocks,
+        }
     }
 
     /// Births slow, and not only in a sample that would have few of them anyway.

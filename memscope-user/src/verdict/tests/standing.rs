@@ -163,6 +163,67 @@ fn a_container_stands_until_it_shrinks() {
     assert_eq!(judgement.verdict, Verdict::Undecided, "{judgement:?}");
 }
 
+#[test]
+fn missed_frees_that_could_explain_the_survivors_let_no_leak_stand() {
+    let at_doubts = |missed_frees| {
+        let doubts = Doubts {
+            missed_frees,
+            ..Doubts::default()
+        };
+        quiet().judge_knowing(119_000, &[62_000], doubts, Some(FOUND))
+    };
+    let survivors = at_doubts(0).evidence.survivors;
+    let (few, many) = (at_doubts(survivors / 3), at_doubts(survivors + 1));
+    assert_eq!(few.verdict, Verdict::Leaking, "{few:?}");
+    assert!(few.evidence.confidence < at_doubts(0).evidence.confidence, "{few:?}");
+    assert_eq!(many.verdict, Verdict::Undecided, "{many:?}");
+}
+
+#[test]
+fn losses_take_their_share_off_what_stands() {
+    let at_loss = |lost_share| {
+        let doubts = Doubts {
+            lost_share,
+            ..Doubts::default()
+        };
+        (
+            quiet().judge_knowing(119_000, &[62_000], doubts, Some(FOUND)),
+            // Too unsure to be said anew.
+            even(200, 600_000).judge_knowing(119_000, &[62_000], doubts, Some(FOUND)),
+        )
+    };
+    let (whole, lossy) = (at_loss(0.0).0, at_loss(0.25).0);
+    let ratio = lossy.evidence.confidence / whole.evidence.confidence;
+    assert!((ratio - 0.75).abs() < 1e-9, "{ratio}");
+    for judgement in <[Judgement; 2]>::from(at_loss(0.8)) {
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{judgement:?}");
+        assert!(judgement.evidence.confidence <= 0.5);
+    }
+}
+
+/// What was lost when it was found is lost still: it is taken off once.
+#[test]
+fn the_same_losses_are_not_taken_off_again() {
+    let doubts = Doubts {
+        lost_share: 0.4,
+        ..Doubts::default()
+    };
+    let mut stream = even(200, 70_000);
+    let found = stream.judge_doubting(70_000, &[], doubts);
+    assert_eq!(found.verdict, Verdict::Leaking, "{found:?}");
+    stream
+        .0
+        .extend(even(10_000, 600_000).0.into_iter().filter(|life| life.born > 70_000));
+    stream.0.retain(|life| life.born > 70_000 || life.born % 10_000 == 500);
+    let held = stream.judge_knowing(75_000, &[70_000], doubts, found.found);
+    assert!(held.reason.is_standing(), "{held:?}");
+    let expected = found.evidence.confidence * 70.0 / 75.0;
+    assert!(
+        (held.evidence.confidence - expected).abs() < 0.002,
+        "{expected}: {held:?}"
+    );
+}
+
 /// Seeds of their own: these numbers are quoted.
 #[test]
 fn noise_takes_no_leak_back() {
