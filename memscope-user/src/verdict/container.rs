@@ -88,7 +88,7 @@ fn may_be_one(earlier: &PastPoint, later: &PastPoint) -> bool {
 struct Growth {
     /// Time from the last growth to the next, milliseconds.
     next_due_ms: f64,
-    /// The same against the time until the last growth.
+    /// What it grows by, as a share of what it has; the time until the next growth against that until the last, too.
     share: f64,
 }
 
@@ -104,7 +104,9 @@ impl Growth {
             .or(seen().next())
             .filter(|point| (1.0..grew_for_ms).contains(&since_began(point)))?;
         let steps = series.now().allocated.blocks.saturating_sub(before.allocated.blocks);
-        let share = (grew_for_ms / since_began(before)).powf(1.0 / steps.max(1) as f64) - 1.0;
+        let in_time = (grew_for_ms / since_began(before)).powf(1.0 / steps.max(1) as f64) - 1.0;
+        // Filled steadily, it grows in size as it does in time. Under a load that came late only its size tells.
+        let share = in_time.max(grown_in_size(before, series.now()));
         (steps >= limit::CONTAINER_STEPS).then_some(Self {
             next_due_ms: grew_for_ms * share,
             share,
@@ -115,4 +117,11 @@ impl Growth {
     fn by_small_steps(&self) -> bool {
         self.share <= limit::CONTAINER_SMALL_STEPS
     }
+}
+
+/// By how much what was allocated in between was larger than what it replaced, as a share.
+fn grown_in_size(before: &PastPoint, now: &PastPoint) -> f64 {
+    let freed = |point: &PastPoint| point.allocated.bytes.saturating_sub(point.live.bytes);
+    let replaced = freed(now).saturating_sub(freed(before));
+    now.live.bytes.saturating_sub(before.live.bytes) as f64 / replaced as f64
 }

@@ -139,8 +139,8 @@ pub const CONTAINER_GREW: f64 = 1.5;
 /// Times a container must have grown, in the later half of the time until it last did, for its course to be known.
 pub const CONTAINER_STEPS: u64 = 3;
 
-/// Growth by which the time until the next one rises, as a share: beyond it a container's end would not show for long,
-/// and it is not called a leak. CPython's lists grow by an eighth, many vectors by half or double.
+/// Growth by which a container's size and the time until the next one rise, as a share: beyond it its end would not show for
+/// long, and it is not called a leak. CPython's lists grow by an eighth, many vectors by half or double.
 pub const CONTAINER_SMALL_STEPS: f64 = 1.0 / 3.0;
 
 /// Times the time after which a container's next growth is due: within it growth goes on (after [`EXPECTED_IN_SILENCE`]

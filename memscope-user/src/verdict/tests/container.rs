@@ -116,6 +116,24 @@ fn one_that_doubles_is_undecided_between_reports_far_apart_too() {
     );
 }
 
+/// Its doublings come as fast as its load: seconds tell nothing of how much it grows at each.
+#[test]
+fn one_that_doubles_under_a_load_that_came_late_is_not_accused() {
+    for (load, lasts) in [(90_000, 30_000), (60_000, 60_000), (100_000, 15_000)] {
+        let mut sizes: Vec<(u64, u64)> = (1..=6).map(|step| (step * 1_000, step * 16)).collect();
+        sizes.extend((0..11).map(|step| (load + (lasts >> (10 - step)), 128 << step)));
+        let table = buffer(sizes);
+        for every in [3_000, 5_000, 15_000, 20_000] {
+            let reports: Vec<u64> = (1..=120_000 / every).map(|number| number * every + 400).collect();
+            let judged = table.watch(&reports);
+            assert!(
+                judged.iter().all(|judgement| judgement.verdict != Verdict::Leaking),
+                "{load} {every}: {judged:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn one_that_began_seconds_ago_has_not_ended_yet() {
     let late = buffer((0..6).map(|step| (100_500 + step * 600, 4096 << step)));
