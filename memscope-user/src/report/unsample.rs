@@ -85,15 +85,10 @@ fn estimate(site: &mut SiteFigures, sampling: Sampling) -> Factor {
     for bin in &mut site.births {
         *bin = factor.apply(*bin);
     }
-    let allocated = sampling.scaled(site.allocated);
-    site.allocated = Amount {
-        blocks: allocated.blocks.max(site.live.blocks),
-        bytes: allocated.bytes.max(site.live.bytes),
-    };
-    site.freed = Amount {
-        blocks: site.allocated.blocks - site.live.blocks,
-        bytes: site.allocated.bytes - site.live.bytes,
-    };
+    // By their own mean size: by that of all, frees of large blocks would be lost among small ones that stay.
+    site.freed = sampling.scaled(site.freed);
+    site.allocated = site.freed;
+    site.allocated.add(site.live.blocks, site.live.bytes);
     factor
 }
 
@@ -138,14 +133,26 @@ mod tests {
         unsample(&mut report, &mut judged);
         let (site, after) = (&report.sites[0], judged.judgements[0]);
         assert_eq!(site.live, amount(6432, 643_200));
-        // 100 blocks of 100 bytes, each recorded once in 100.5.
-        assert_eq!(site.allocated, amount(10_050, 1_005_008));
-        assert_eq!(site.freed.blocks, 10_050 - 6432);
+        // 36 blocks of 100 bytes, each recorded once in 100.5.
+        assert_eq!(site.freed, amount(3618, 361_803));
+        assert_eq!(site.allocated, amount(10_050, 1_005_003));
         assert_eq!(site.births[0], amount(201, 20_100));
         assert_eq!((after.verdict, after.reason), (before.verdict, before.reason));
         let growth = after.evidence.rate.unwrap().bytes_per_minute / before.evidence.rate.unwrap().bytes_per_minute;
         assert!((growth - 100.5).abs() < 1e-9, "{growth}");
         assert_eq!(report.bytes_error(), Some(157_000));
+    }
+
+    #[test]
+    fn large_blocks_that_were_freed_are_not_lost_among_small_ones_that_stay() {
+        let mut report = sampled_report(None);
+        let site = &mut report.sites[0];
+        // Each of them is recorded for sure.
+        site.freed = amount(50, 50_000_000);
+        site.allocated = amount(50 + 64, 50_000_000 + 6400);
+        figures(&mut report);
+        assert_eq!(report.sites[0].freed, amount(50, 50_000_000));
+        assert_eq!(report.sites[0].allocated, amount(6432 + 50, 643_200 + 50_000_000));
     }
 
     #[test]

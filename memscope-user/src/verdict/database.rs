@@ -173,16 +173,17 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
         youngest_ms: age(site.youngest_ms),
         found,
     };
-    judge_sampled_site(&view, &points, doubts, sampled_since(report, window_ms))
+    judge_sampled_site(&view, &points, doubts, sampled_since(report, site, window_ms))
 }
 
 /// Sampling that began on the way, if it did: as seen from the beginning of the last so many milliseconds of the window.
-fn sampled_since(report: &SitesReport, window_ms: u64) -> Option<SampledSince> {
+fn sampled_since(report: &SitesReport, site: &SiteFigures, window_ms: u64) -> Option<SampledSince> {
     let sampling = report.sampling?;
     let begins = report.window.end.saturating_sub(window_ms);
     Some(SampledSince {
         sampling,
         at_ms: sampling.since_ms?.saturating_sub(begins).min(window_ms),
+        recorded: site.sampled.map_or(site.live.blocks, |sampled| sampled.recorded.blocks),
     })
 }
 

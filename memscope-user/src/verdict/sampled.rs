@@ -23,6 +23,8 @@ pub(super) struct SampledSince {
     pub sampling: Sampling,
     /// Since when, milliseconds since the window began.
     pub at_ms: u64,
+    /// Blocks of the site that are alive, as recorded: what they stand for is no more evidence than they are.
+    pub recorded: u64,
 }
 
 /// A site's births as the sample could have them, if they went on as they were. In blocks of the sample: those from before

@@ -163,7 +163,10 @@ impl Seen<'_> {
     pub(super) fn survivors(&self, ground: Ground) -> u64 {
         match ground {
             Ground::GrowingContainer => self.site.allocated.blocks.saturating_sub(self.site.live.blocks),
-            Ground::SteadySurvivors | Ground::SteadyGrowth => self.births.survivors().blocks,
+            Ground::SteadySurvivors | Ground::SteadyGrowth => {
+                let recorded = self.sampled.map_or(u64::MAX, |sampled| sampled.recorded);
+                self.births.survivors().blocks.min(recorded)
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use super::database::{leak, report};
 use super::model::Stream;
 use crate::report::model::SiteId;
-use crate::report::sites::{Sampling, SitesReport};
-use crate::verdict::{Found, Ground, Judgement, PastPoint, PastSites, Reason, Verdict, judge_database};
+use crate::report::sites::{Amount, Sampled, Sampling, SitesReport};
+use crate::verdict::{Found, Ground, Judgement, Need, PastPoint, PastSites, Reason, Verdict, judge_database};
 
 const FOUND: Found = Found {
     ground: Ground::SteadySurvivors,
@@ -63,6 +63,36 @@ fn what_grew_until_sampling_began_is_not_said_to_have_stopped_growing() {
     started.0.retain(|life| life.born < 2_000);
     let judgement = judged(&thinned(&started, 60_000), None);
     assert!(!judgement.grows, "{judgement:?}");
+}
+
+#[test]
+fn what_a_few_recorded_blocks_stand_for_makes_no_leak_surer() {
+    let recorded = |blocks| {
+        let mut report = report(&[&leak(64)]);
+        report.sampling = Some(Sampling {
+            sample_bytes: 4096,
+            since_ms: Some(report.window.start + 20_000),
+        });
+        let live = report.sites[0].live;
+        report.sites[0].sampled = Some(Sampled {
+            recorded: Amount {
+                blocks,
+                bytes: blocks * 64,
+            },
+            estimated: live,
+            bytes_error: 0,
+        });
+        report
+    };
+    let (few, all) = (judged(&recorded(40), None), judged(&recorded(1200), None));
+    assert_eq!((few.verdict, all.verdict), (Verdict::Leaking, Verdict::Leaking));
+    assert!(
+        few.evidence.confidence < all.evidence.confidence - 0.1,
+        "{few:?} {all:?}"
+    );
+    let mut missed = recorded(40);
+    missed.events.insert("missed_free", 50);
+    assert_eq!(judged(&missed, None).reason, Reason::Needs(Need::SeenFrees));
 }
 
 #[test]
