@@ -10,11 +10,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use memscope_ebpf::live::SiteIndex;
+
 use super::json_parts::{
     CollectionPart, EstimatePart, NAME, SitePart, SuppressionPart, TargetPart, before_gap, site_member, site_members,
     write_entry_members, write_site_id,
 };
-use super::model::{DatabaseReport, SiteId, Stack};
+use super::model::{DatabaseReport, Entry, SiteId, Stack};
+use super::pieces::PieceText;
 use super::row::Row;
 use super::sink::Sink;
 use super::{notes, pieces};
@@ -101,7 +104,7 @@ fn write_entries(sink: &mut Sink<'_>, report: &DatabaseReport) -> io::Result<BTr
     let has_stack = |site| report.sites.contains_key(site);
     let told: Vec<bool> = report.entries.sites().iter().map(has_stack).collect();
     let without_stack = Mutex::new(BTreeSet::new());
-    pieces::render(sink, &report.entries, LONGEST, |out, index, entry, first| {
+    let row = |out: &mut PieceText, index: SiteIndex, entry: &Entry, first| {
         let index = index.0 as usize;
         if !told.get(index).copied().unwrap_or(false) {
             // A panic while it is held leaves the set whole.
@@ -115,8 +118,9 @@ fn write_entries(sink: &mut Sink<'_>, report: &DatabaseReport) -> io::Result<BTr
         let member = members.get(index).copied().unwrap_or_else(|| site_member(entry.site));
         write_entry_members(&mut row, entry, &member, before_gap(report, entry));
         row.text("}");
-        out.extend_from_slice(row.bytes());
-    })?;
+        out.push(row.bytes());
+    };
+    pieces::render(sink, &report.entries, LONGEST, row, |_, _| Ok(()))?;
     Ok(without_stack.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 

@@ -21,6 +21,7 @@ pub mod schemas;
 mod sink;
 pub mod sites;
 pub mod stack_shares;
+mod stack_texts;
 pub mod summary;
 pub mod summary_json;
 mod summary_sites;

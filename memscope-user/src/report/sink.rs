@@ -48,9 +48,10 @@ impl<'a> Sink<'a> {
         io::Write::write_fmt(&mut self.buffer, format_args!("{value}"))
     }
 
-    /// A value as JSON, its keys in the order of its fields.
+    /// A value as JSON, its keys in the order of its fields. Written on the way, too: a stack may be as long as a target's
+    /// files make it.
     pub(super) fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.buffer, value).map_err(io::Error::from)
+        serde_json::to_writer(Spilling(self), value).map_err(io::Error::from)
     }
 
     /// Writes the buffer once it is large; called between records, so that the buffer stays bounded.
@@ -74,5 +75,19 @@ impl<'a> Sink<'a> {
         self.out.write_all(&self.buffer)?;
         self.buffer.clear();
         self.out.flush()
+    }
+}
+
+struct Spilling<'s, 'a>(&'s mut Sink<'a>);
+
+impl io::Write for Spilling<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.bytes(bytes);
+        self.0.spill()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

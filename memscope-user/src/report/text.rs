@@ -14,19 +14,17 @@
 //! function it was inlined into; a stack that was followed by frame pointer says so in a line of its own, before the one
 //! that says why it ends; notes follow the closing line.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::ops::Range;
-
-use memscope_ebpf::live::SiteIndex;
 
 use super::clock::TimeOfDay;
 use super::escape::Escaped;
-use super::model::{DatabaseReport, Entry, Frame, SiteId, Stack};
+use super::model::{DatabaseReport, Entry, Frame};
+use super::notes;
+use super::pieces::{self, PieceText};
 use super::row::Row;
 use super::sink::Sink;
-use super::{notes, pieces};
+use super::stack_texts::{Room, StackTexts};
 use crate::age::Age;
 
 /// Writes reports as text, one database after the other.
@@ -60,15 +58,16 @@ impl<'a> TextReport<'a> {
         self.sink.show(format_args!(
             "Age: {age_s}\n{at} MemScope list of entries at least {age_s} seconds old\n"
         ))?;
-        let stacks = StackTexts::of(report)?;
+        let stacks = StackTexts::of(report, Room::USUAL);
         pieces::render(
             &mut self.sink,
             &report.entries,
-            LONGEST_LINE + stacks.longest,
+            LONGEST_LINE + stacks.longest(),
             |out, index, entry, _| {
                 write_entry_line(out, entry);
-                out.extend_from_slice(stacks.at(index));
+                stacks.add_to(out, index);
             },
+            |sink, index| stacks.write(sink, index),
         )?;
         let printed = report.entries.len() as u64;
         self.sink.text("MemScope printed ");
@@ -98,7 +97,7 @@ impl<'a> TextReport<'a> {
 /// Bytes of an entry's line with each number at its largest, about.
 const LONGEST_LINE: usize = 120;
 
-fn write_entry_line(out: &mut Vec<u8>, entry: &Entry) {
+fn write_entry_line(out: &mut PieceText, entry: &Entry) {
     let mut row = Row::new();
     row.text("entry:");
     row.decimal(entry.number.0);
@@ -111,58 +110,7 @@ fn write_entry_line(out: &mut Vec<u8>, entry: &Entry) {
     row.text(" age:");
     row.decimal(entry.age_s());
     row.text("\n");
-    out.extend_from_slice(row.bytes());
-}
-
-/// The lines of each stack, rendered once and copied for each entry.
-#[derive(Default)]
-struct StackTexts {
-    text: Vec<u8>,
-    /// Where the lines of each site index are; `None` of a site that has none.
-    places: Vec<Option<Range<usize>>>,
-    /// What stands for those.
-    not_recorded: Vec<u8>,
-    /// Bytes of the longest.
-    longest: usize,
-}
-
-impl StackTexts {
-    fn of(report: &DatabaseReport) -> io::Result<Self> {
-        let mut texts = Self::default();
-        write_end(&mut texts.not_recorded, super::json_parts::NOT_RECORDED)?;
-        let mut known: HashMap<SiteId, Range<usize>> = HashMap::new();
-        for (site, stack) in &report.sites {
-            let start = texts.text.len();
-            write_stack(&mut texts.text, stack)?;
-            known.insert(*site, start..texts.text.len());
-        }
-        let place = |site| known.get(site).cloned();
-        texts.places = report.entries.sites().iter().map(place).collect();
-        let lengths = texts.places.iter().flatten().map(Range::len);
-        texts.longest = lengths.max().unwrap_or(0).max(texts.not_recorded.len());
-        Ok(texts)
-    }
-
-    fn at(&self, index: SiteIndex) -> &[u8] {
-        match self.places.get(index.0 as usize) {
-            Some(Some(place)) => &self.text[place.clone()],
-            _ => &self.not_recorded,
-        }
-    }
-}
-
-fn write_stack(out: &mut dyn io::Write, stack: &Stack) -> io::Result<()> {
-    for frame in &stack.frames {
-        writeln!(out, "{}", FrameLine(frame))?;
-    }
-    for shortcoming in stack.shortcomings() {
-        writeln!(out, "… {shortcoming}")?;
-    }
-    Ok(())
-}
-
-fn write_end(out: &mut dyn io::Write, reason: &str) -> io::Result<()> {
-    writeln!(out, "… stack ends here: {reason}")
+    out.push(row.bytes());
 }
 
 /// One frame as the report prints it, without the line's end.

@@ -6,7 +6,7 @@ use std::io;
 use memscope_ebpf::counter::{Counter, Weight};
 use memscope_ebpf::site::StackEnd;
 
-use super::model::{CollectionState, DatabaseReport, Gap, Stack};
+use super::model::{CollectionState, DatabaseReport, Gap, SiteId, Stack};
 use super::samples::{AT, SITE, design_sample, empty, entry, everything, frame, sampled_and_suppressed, stack, with};
 use super::text::TextReport;
 use crate::age::Age;
@@ -109,6 +109,40 @@ note: 3 frees that were not seen (address reused)
 note: 12 blocks not recorded: the live map is full
 note: 2 of 3 stacks are incomplete\\nreally
 "
+    );
+}
+
+/// Whether there is room for its text or not.
+#[test]
+fn a_stack_of_any_length_follows_each_of_its_entries() {
+    let name = "n".repeat(4096);
+    let long: Vec<_> = (0..300).map(|depth| frame(0x1000 + depth, &name, depth)).collect();
+    let lines: String = (0..300)
+        .map(|depth| format!("{:#018x}: {name} + {depth:#x}\n", 0x1000 + depth))
+        .collect();
+    let other = SiteId(7);
+    let entries =
+        [(1, SITE), (2, other), (3, SITE)].map(|(number, site)| entry(number, number << 4, 16, 4_000_000, site));
+    let main = stack(vec![frame(0x5000, "main", 4)], StackEnd::Outermost);
+    let sites = vec![(SITE, stack(long, StackEnd::Outermost)), (other, main)];
+    let report = with(entries.to_vec(), sites);
+    let line = |number: u64, site: SiteId| {
+        let cookie = site.cookie();
+        format!(
+            "entry:{number} address:{:#x} size:0x10 cookie:{cookie:#010x} age:4000\n",
+            number << 4
+        )
+    };
+    assert_eq!(
+        render(&[report]),
+        format!(
+            "Age: 3600\n22:10:24.619 MemScope list of entries at least 3600 seconds old\n{}{lines}{}{}{}{lines}MemScope \
+             printed 3 entries\n",
+            line(1, SITE),
+            line(2, other),
+            "0x0000000000005000: main + 0x4\n",
+            line(3, SITE)
+        )
     );
 }
 
