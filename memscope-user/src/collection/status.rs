@@ -214,18 +214,23 @@ pub fn limit_notes(session: &Session) -> Result<Vec<String>, DatabaseError> {
         ));
     }
     if let Some(sampling) = session.sampling()? {
-        let since = sampling.since_ns.map_or_else(String::new, |ns| {
-            format!(
-                " since it cost more than its budget of {budget} % of one CPU, {} s ago",
-                Moment::now().monotonic_ms.saturating_sub(ns / 1_000_000) / 1000
-            )
-        });
-        notes.push(format!(
-            "collection samples{since}: one block in {} bytes allocated is recorded; counts are of those",
-            sampling.bytes
-        ));
+        let since_ms = sampling.since_ns.map(|ns| ns / 1_000_000);
+        let for_s = since_ms.map(|ms| Moment::now().monotonic_ms.saturating_sub(ms) / 1000);
+        notes.push(sampling_note(sampling.bytes, budget, for_s));
     }
     Ok(notes)
+}
+
+/// What sampling means for a report, whichever it is: entries are blocks that were recorded, call sites are told by estimates.
+/// `for_s`: since how many seconds, if the budget brought it on.
+fn sampling_note(bytes: u64, budget: u32, for_s: Option<u64>) -> String {
+    let since = for_s.map_or_else(String::new, |seconds| {
+        format!(" since it cost more than its budget of {budget} % of one CPU, {seconds} s ago")
+    });
+    format!(
+        "collection samples{since}: one block in {bytes} bytes allocated is recorded; entries are of those, figures by \
+         call site are estimates of all"
+    )
 }
 
 /// What a reader is to know of code that found no room in the unwind tables.
@@ -272,6 +277,21 @@ mod tests {
             from: at(from_s),
             to: to_s.map(at),
         }
+    }
+
+    /// `print` shows entries, `report` and metrics show estimates; the note stands in all of them.
+    #[test]
+    fn the_note_of_sampling_is_true_of_entries_and_of_call_sites() {
+        assert_eq!(
+            sampling_note(65_536, 0, None),
+            "collection samples: one block in 65536 bytes allocated is recorded; entries are of those, figures by call site \
+             are estimates of all"
+        );
+        assert_eq!(
+            sampling_note(524_288, 5, Some(61)),
+            "collection samples since it cost more than its budget of 5 % of one CPU, 61 s ago: one block in 524288 bytes \
+             allocated is recorded; entries are of those, figures by call site are estimates of all"
+        );
     }
 
     #[test]

@@ -83,7 +83,7 @@ fn sampled() -> Summary {
     });
     report
         .notes
-        .push("collection samples: one block in 65536 bytes allocated is recorded".into());
+        .push("collection samples: one block in 65536 bytes allocated is recorded; entries are of those, figures by call site are estimates of all".into());
     for site in &mut report.sites {
         let live = site.live;
         site.sampled = Some(Sampled {
