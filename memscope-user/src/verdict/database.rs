@@ -173,7 +173,13 @@ fn judge(report: &SitesReport, site: &SiteFigures, from_bin: usize, past: &dyn P
         youngest_ms: age(site.youngest_ms),
         found,
     };
-    judge_sampled_site(&view, &points, doubts, sampled_since(report, site, window_ms))
+    let mut judgement = judge_sampled_site(&view, &points, doubts, sampled_since(report, site, window_ms));
+    if let Reason::Needs(Need::Growth { grew_lately }) = judgement.reason
+        && !past.goes_on()
+    {
+        judgement.reason = Reason::Needs(Need::WholeTime { grew_lately });
+    }
+    judgement
 }
 
 /// Sampling that began on the way, if it did: as seen from the beginning of the last so many milliseconds of the window.

@@ -113,6 +113,11 @@ pub enum Need {
         /// It has grown not long ago.
         grew_lately: bool,
     },
+    /// Reports that are not of a span of marks, to see whether a buffer grows on: each of a span stands alone.
+    WholeTime {
+        /// It has grown not long ago.
+        grew_lately: bool,
+    },
     /// Whether growth goes on: it slows, or comes in few bursts.
     Course {
         /// About this many seconds more.
@@ -136,6 +141,9 @@ impl fmt::Display for Need {
             Self::Events { survivors } => write!(f, "needs events: {survivors} more survivors"),
             Self::LaterReport => f.write_str("needs a later report: are old blocks still being freed?"),
             Self::Growth { .. } => f.write_str("needs a later report: does this buffer still grow?"),
+            Self::WholeTime { .. } => {
+                f.write_str("needs reports without marks: whether this buffer still grows is seen from one to the next")
+            }
             Self::Course { seconds } => write!(f, "needs time: {seconds} s more to see whether growth goes on"),
             Self::LongerSpan => {
                 f.write_str("needs a longer span between the marks, with what is asked for spread over it")
@@ -155,7 +163,7 @@ impl Reason {
         matches!(
             self,
             Self::GrowingContainer
-                | Self::Needs(Need::Growth { grew_lately: true })
+                | Self::Needs(Need::Growth { grew_lately: true } | Need::WholeTime { grew_lately: true })
                 | Self::Standing {
                     ground: Ground::GrowingContainer,
                     ..
@@ -188,6 +196,7 @@ impl Reason {
             Self::Needs(Need::Events { .. }) => "needs_events",
             Self::Needs(Need::LaterReport) => "needs_later_report",
             Self::Needs(Need::Growth { .. }) => "needs_growth",
+            Self::Needs(Need::WholeTime { .. }) => "needs_whole_time",
             Self::Needs(Need::Course { .. }) => "needs_course",
             Self::Needs(Need::LongerSpan) => "needs_longer_span",
             Self::Needs(Need::Contents { .. }) => "holds_what_leaks",

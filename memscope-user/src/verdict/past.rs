@@ -26,9 +26,15 @@ pub trait PastSites {
 
     /// What the last report held against the site.
     fn found(&self, site: SiteId) -> Option<Found>;
+
+    /// This report will be among the earlier ones of a later report. One of a span of marks will not: of what was alive at
+    /// a report it is not known how much was born in a span.
+    fn goes_on(&self) -> bool {
+        true
+    }
 }
 
-/// No earlier report.
+/// No report before or after this one, as in a span of marks.
 impl PastSites for () {
     fn of(&self, _: SiteId) -> Vec<PastPoint> {
         Vec::new()
@@ -36,6 +42,10 @@ impl PastSites for () {
 
     fn found(&self, _: SiteId) -> Option<Found> {
         None
+    }
+
+    fn goes_on(&self) -> bool {
+        false
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole databases judged.
 
 use super::model::{FOREVER, Random, Stream};
+use super::streams::buffer;
 use crate::report::model::{CollectionState, Gap, SiteId};
 use crate::report::samples;
 use crate::report::sites::{SiteFigures, SitesReport};
@@ -208,4 +209,45 @@ fn a_span_that_ended_is_judged_by_its_even_part_and_an_uneven_one_needs_a_longer
     assert_eq!(even.verdict, Verdict::Leaking, "{even:?}");
     let uneven = judged(&|bin| if bin < 4 { 40 } else { u64::from(bin == 20) * 30 });
     assert_eq!(uneven.reason, Reason::Needs(Need::LongerSpan), "{uneven:?}");
+}
+
+#[test]
+fn whether_a_buffer_grows_on_is_not_asked_of_a_later_report_of_the_same_span() {
+    let vector = buffer((0..24).map(|step| (step * 5000, 1000 * (step + 1))));
+    let mut span = report(&[&vector, &leak(48)]);
+    span.window = span.window.start..span.window.start + 60_000;
+    let judgement = |span: &SitesReport, past: &dyn PastSites| judge_database(span, past).judgements[0];
+    let items = span.sites.pop();
+    let alone = judgement(&span, &());
+    assert_eq!(
+        alone.reason,
+        Reason::Needs(Need::WholeTime { grew_lately: true }),
+        "{alone:?}"
+    );
+    assert!(alone.grows);
+    assert_eq!(
+        alone.reason.to_string(),
+        "needs reports without marks: whether this buffer still grows is seen from one to the next"
+    );
+    // The first report of all time has others after it.
+    let first = judgement(&span, &NoneYet);
+    assert_eq!(first.reason, Reason::Needs(Need::Growth { grew_lately: true }));
+    // What holds leaked items waits for these in a span, too.
+    span.sites.extend(items);
+    assert_eq!(
+        judgement(&span, &()).reason,
+        Reason::Needs(Need::Contents { of: SiteId(2) })
+    );
+}
+
+struct NoneYet;
+
+impl PastSites for NoneYet {
+    fn of(&self, _: SiteId) -> Vec<PastPoint> {
+        Vec::new()
+    }
+
+    fn found(&self, _: SiteId) -> Option<Found> {
+        None
+    }
 }
