@@ -4,6 +4,7 @@
 //! if hardly any would have been in the sample.
 
 use super::births::Births;
+use super::container;
 use super::judgement::{Need, Reason, Verdict};
 use super::rules::SiteView;
 use super::thresholds::MIN_SURVIVORS;
@@ -41,8 +42,12 @@ struct Expected {
 impl SampledSince {
     /// What to say in the place of a verdict: of one that says that births have ended, where births that went on as before
     /// would have left fewer than [`EXPECTED_IN_SAMPLE`] blocks in the sample; and of one that says that they have become
-    /// fewer, where chance could have left as few there. `None` when it holds.
+    /// fewer, where chance could have left as few there. `None` when it holds. That of a buffer always does: had it grown
+    /// unseen, the block that is alive would be gone.
     pub(super) fn hold_back(&self, site: &SiteView<'_>, reason: Reason) -> Option<(Verdict, Reason)> {
+        if container::replaced_smaller_ones(site) {
+            return None;
+        }
         let (expected, says_so, needed) = match reason {
             Reason::BornEarly | Reason::Stopped { .. } => {
                 let expected = self.expected_in_silence(site);

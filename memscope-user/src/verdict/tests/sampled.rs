@@ -2,6 +2,7 @@
 
 use super::database::{leak, report};
 use super::model::Stream;
+use super::streams::buffer;
 use crate::report::model::SiteId;
 use crate::report::sites::{Amount, Sampled, Sampling, SitesReport};
 use crate::verdict::{Found, Ground, Judgement, Need, PastPoint, PastSites, Reason, Verdict, judge_database};
@@ -13,15 +14,18 @@ const FOUND: Found = Found {
     permille: 900,
 };
 
-struct Known(Option<Found>);
+struct Known {
+    found: Option<Found>,
+    points: Vec<PastPoint>,
+}
 
 impl PastSites for Known {
     fn of(&self, _: SiteId) -> Vec<PastPoint> {
-        Vec::new()
+        self.points.clone()
     }
 
     fn found(&self, _: SiteId) -> Option<Found> {
-        self.0
+        self.found
     }
 }
 
@@ -38,7 +42,8 @@ fn thinned(stream: &Stream, since_ms: u64) -> SitesReport {
 }
 
 fn judged(report: &SitesReport, found: Option<Found>) -> Judgement {
-    judge_database(report, &Known(found)).judgements[0]
+    let points = Vec::new();
+    judge_database(report, &Known { found, points }).judgements[0]
 }
 
 #[test]
@@ -100,6 +105,26 @@ fn an_end_that_the_sample_would_have_shown_takes_the_leak_back() {
     // Of blocks that are nearly all sampled.
     let judgement = judged(&thinned(&leak(1 << 20), 91_000), Some(FOUND));
     assert_eq!(judgement.verdict, Verdict::Cache, "{judgement:?}");
+    assert!(matches!(judgement.reason, Reason::Stopped { .. }), "{judgement:?}");
+    assert_eq!(judgement.found, None);
+}
+
+/// A buffer that was replaced unseen is no longer there: the one that is there has not grown.
+#[test]
+fn a_buffer_that_has_ended_is_not_held_back_by_a_sample() {
+    let vector = buffer((1..168).map(|step| (step * 500, step * 65_536)));
+    let known = Known {
+        found: Some(Found {
+            ground: Ground::GrowingContainer,
+            first_ms: 68_000,
+            confirmed_ms: 83_000,
+            permille: 900,
+        }),
+        points: [8_000, 23_000, 38_000, 53_000, 68_000, 83_000, 98_000]
+            .map(|at| vector.point(at))
+            .to_vec(),
+    };
+    let judgement = judge_database(&thinned(&vector, 100_000), &known).judgements[0];
     assert!(matches!(judgement.reason, Reason::Stopped { .. }), "{judgement:?}");
     assert_eq!(judgement.found, None);
 }
