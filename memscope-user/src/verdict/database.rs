@@ -256,7 +256,9 @@ fn against(report: &SitesReport, judgements: &[Judgement], let_be: &dyn Fn(SiteI
         .zip(judgements)
         .filter(|(site, judgement)| judgement.verdict == Verdict::Undecided && judgement.grows && !let_be(site.id))
         .fold((0u64, 0u64), |(sites, bytes), (site, _)| {
-            (sites + 1, bytes + site.live.bytes)
+            // As the report will tell it.
+            let live = site.sampled.map_or(site.live, |sampled| sampled.estimated);
+            (sites + 1, bytes.saturating_add(live.bytes))
         });
     if bytes >= limit::MATERIAL_BYTES {
         against.push(format!(

@@ -3,8 +3,9 @@
 use super::model::{FOREVER, Random, Stream};
 use super::streams::buffer;
 use crate::report::model::{CollectionState, Gap, SiteId};
+use crate::report::quantity::Bytes;
 use crate::report::samples;
-use crate::report::sites::{SiteFigures, SitesReport};
+use crate::report::sites::{Amount, Sampled, SiteFigures, SitesReport};
 use crate::verdict::{Found, Need, Overall, PastPoint, PastSites, Reason, Verdict, judge_database};
 
 const NOW: u64 = 120_000;
@@ -116,6 +117,22 @@ fn an_undecided_site_that_grows_keeps_a_database_from_being_clean() {
         judged.judgements[0]
     );
     assert!(matches!(judged.overall, Overall::Inconclusive));
+    // What is sampled holds what it stands for.
+    let mut sampled = report(&[&slowing]);
+    let (live, times) = (sampled.sites[0].live, 100);
+    sampled.sites[0].sampled = Some(Sampled {
+        recorded: live,
+        estimated: Amount {
+            blocks: live.blocks * times,
+            bytes: live.bytes * times,
+        },
+        bytes_error: 1,
+    });
+    let held = Bytes(live.bytes * times);
+    assert_eq!(
+        judge_database(&sampled, &()).against,
+        [format!("undecided sites that grow: 1, holding {held} together")]
+    );
 }
 
 #[test]
