@@ -9,6 +9,7 @@ use super::entries::Entries;
 use super::model::Entry;
 use super::order::Piece;
 use super::sink::Sink;
+use crate::beside::beside;
 
 /// At most so many threads render.
 const MOST_THREADS: usize = 4;
@@ -77,7 +78,7 @@ pub(super) fn render(
             let mut work = turn.iter().zip(&mut buffers);
             let own = work.next();
             for (piece, buffer) in work {
-                scope.spawn(|| render_piece(buffer, entries, piece, false, &row));
+                beside(scope, || render_piece(buffer, entries, piece, false, &row));
             }
             // One of them by this thread.
             if let Some((piece, buffer)) = own {
