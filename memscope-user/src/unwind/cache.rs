@@ -7,10 +7,13 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::error::UnwindError;
@@ -56,8 +59,10 @@ pub enum CacheError {
 /// A folder of tables.
 #[derive(Debug)]
 pub struct TableCache {
+    /// Leads to it as long as it is held open.
     folder: PathBuf,
     key: [u8; KEY_BYTES],
+    _held: File,
 }
 
 /// Whether a table was found or had to be made.
@@ -83,26 +88,14 @@ impl TableCache {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io_error("make folder")(error)),
             _ => {}
         }
-        // lstat: a symbolic link is not a folder of ours.
-        let metadata = folder.symlink_metadata().map_err(io_error("look at"))?;
+        let held = open_own(folder)?;
+        // Through the descriptor: whatever the path leads to by now, this is the folder that was looked at.
         let cache = Self {
-            folder: folder.to_owned(),
+            folder: PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())),
             key: [0; KEY_BYTES],
+            _held: held,
         };
-        if metadata.is_dir() {
-            cache.sweep();
-        }
-        // A new file belongs to whom the kernel takes us for; no other way of asking needs as little.
-        let probe = cache.temporary();
-        let ours = create(&probe).and_then(|file| file.metadata()).map(|file| file.uid());
-        let removed = std::fs::remove_file(&probe);
-        let ours = ours.map_err(io_error("write into"))?;
-        removed.map_err(io_error("write into"))?;
-        if !metadata.is_dir() || metadata.mode() & 0o077 != 0 || metadata.uid() != ours {
-            return Err(CacheError::NotOurs {
-                path: folder.to_owned(),
-            });
-        }
+        cache.sweep();
         let key = cache.read_or_make_key().map_err(io_error("read or make the key of"))?;
         Ok(Self { key, ..cache })
     }
@@ -255,6 +248,28 @@ fn writer(name: &str) -> Option<u32> {
     pid.parse().ok()
 }
 
+/// Opens a folder that nobody else can have put anything into. Nothing in it is touched before that is known.
+fn open_own(path: &Path) -> Result<File, CacheError> {
+    let not_ours = || CacheError::NotOurs { path: path.to_owned() };
+    let io_error = |action, source| CacheError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(folder) => File::from(folder),
+        // What is there is a symbolic link or no folder.
+        Err(Errno::LOOP | Errno::NOTDIR) => return Err(not_ours()),
+        Err(error) => return Err(io_error("open", error.into())),
+    };
+    let metadata = folder.metadata().map_err(|error| io_error("look at", error))?;
+    if metadata.mode() & 0o077 != 0 || metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(not_ours());
+    }
+    Ok(folder)
+}
+
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(path)
 }
@@ -272,121 +287,4 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("memscope-cache-{}-{name}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&path);
-            Self(path)
-        }
-
-        fn entry(&self) -> PathBuf {
-            let mut entries = std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
-            entries
-                .find(|path| path.extension().is_some_and(|e| e == "unwind"))
-                .unwrap()
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn own_elf() -> Vec<u8> {
-        std::fs::read("/proc/self/exe").unwrap()
-    }
-
-    #[test]
-    fn the_second_time_it_is_there_and_the_same() {
-        let folder = Folder::new("second");
-        let elf = own_elf();
-        let (cold, found) = TableCache::open(&folder.0).unwrap().table(&elf).unwrap();
-        assert_eq!(found, Found::Cold);
-        let (warm, found) = TableCache::open(&folder.0).unwrap().table(&elf).unwrap();
-        assert_eq!(found, Found::Warm);
-        assert_eq!(cold, warm);
-    }
-
-    #[test]
-    fn a_torn_entry_or_a_link_in_its_place_is_made_again() {
-        let folder = Folder::new("torn");
-        let elf = own_elf();
-        let cache = TableCache::open(&folder.0).unwrap();
-        cache.table(&elf).unwrap();
-        let entry = folder.entry();
-        let bytes = std::fs::read(&entry).unwrap();
-        std::fs::write(&entry, &bytes[..bytes.len() / 2]).unwrap();
-        assert_eq!(cache.table(&elf).unwrap().1, Found::Cold);
-        assert_eq!(cache.table(&elf).unwrap().1, Found::Warm);
-        let elsewhere = folder.0.join("elsewhere");
-        std::fs::rename(&entry, &elsewhere).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &entry).unwrap();
-        assert_eq!(cache.table(&elf).unwrap().1, Found::Cold);
-        assert!(!entry.symlink_metadata().unwrap().is_symlink());
-    }
-
-    #[test]
-    fn what_a_killed_process_began_is_removed_and_what_a_living_one_writes_is_not() {
-        let folder = Folder::new("killed");
-        TableCache::open(&folder.0).unwrap();
-        let mut ended = std::process::Command::new("true").spawn().unwrap();
-        ended.wait().unwrap();
-        let [left, written, foreign] = [
-            format!(".{}-0.new", ended.id()),
-            ".1-0.new".to_owned(),
-            ".x-0.new".to_owned(),
-        ]
-        .map(|name| folder.0.join(name));
-        for path in [&left, &written, &foreign] {
-            std::fs::write(path, "half").unwrap();
-        }
-        TableCache::open(&folder.0).unwrap();
-        assert!(!left.exists() && written.exists() && foreign.exists());
-    }
-
-    #[test]
-    fn entries_are_bounded_by_their_bytes_the_oldest_go() {
-        let folder = Folder::new("bytes");
-        let cache = TableCache::open(&folder.0).unwrap();
-        let now = std::time::SystemTime::now();
-        let entry = |number: u64| folder.0.join(format!("{number:016x}{SUFFIX}"));
-        for age in 0..5 {
-            let file = create(&entry(age)).unwrap();
-            file.set_len(MAX_BYTES / 4).unwrap();
-            file.set_modified(now - std::time::Duration::from_secs(age * 60))
-                .unwrap();
-        }
-        cache.drop_oldest();
-        let left: Vec<bool> = (0..5).map(|age| entry(age).exists()).collect();
-        assert_eq!(left, [true, true, true, true, false]);
-    }
-
-    #[test]
-    fn another_key_s_entries_are_not_believed() {
-        let folder = Folder::new("key");
-        let elf = own_elf();
-        TableCache::open(&folder.0).unwrap().table(&elf).unwrap();
-        std::fs::write(folder.0.join(KEY_FILE), [7; KEY_BYTES]).unwrap();
-        assert_eq!(TableCache::open(&folder.0).unwrap().table(&elf).unwrap().1, Found::Cold);
-    }
-
-    #[test]
-    fn a_folder_that_others_can_enter_or_a_link_is_refused() {
-        let folder = Folder::new("open");
-        std::fs::create_dir(&folder.0).unwrap();
-        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o755)).unwrap();
-        assert!(matches!(TableCache::open(&folder.0), Err(CacheError::NotOurs { .. })));
-        std::fs::set_permissions(&folder.0, Permissions::from_mode(0o700)).unwrap();
-        TableCache::open(&folder.0).unwrap();
-        let link = Folder::new("link");
-        std::os::unix::fs::symlink(&folder.0, &link.0).unwrap();
-        assert!(matches!(TableCache::open(&link.0), Err(CacheError::NotOurs { .. })));
-        std::fs::remove_file(&link.0).unwrap();
-    }
-}
+mod tests;
