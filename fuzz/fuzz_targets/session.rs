@@ -19,7 +19,7 @@ use memscope::target::address::{BuildId, ElfAddress, FileOffset, RuntimeAddress}
 use memscope::target::elf::ElfImage;
 use memscope::target::identity::{Pid, StartTime, TargetId};
 use memscope::target::loaded::{LoadError, LoadedImage};
-use memscope::target::mapping::parse_maps;
+use memscope::target::mapping::{FileKey, parse_maps};
 use memscope::target::memory::NoMemory;
 use memscope::unwind::{CodeMapping, CodeSource, Layout};
 use memscope_fuzz::seeds;
@@ -73,6 +73,10 @@ fn seed() -> Vec<u8> {
             size: 3,
             modified_s: -4,
             modified_ns: 5,
+        }),
+        mapped: Some(FileKey {
+            device: (8, 1),
+            inode: 2,
         }),
         segments: vec![SavedSegment {
             start: RuntimeAddress(0x7f00_0000_0000),

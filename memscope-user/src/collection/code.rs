@@ -15,13 +15,14 @@ use memscope_ebpf::limits::{LIVE_CAPACITY, REGION_CAPACITY};
 use memscope_ebpf::site::SiteRecord;
 
 use super::error::CollectionError;
+use super::replaced::{key_of, replaced};
 use super::settings::Settings;
-use crate::database::generations::{MappedGeneration, Range, next_number};
+use crate::database::generations::{MappedGeneration, next_number};
 use crate::database::load::Capacities;
 use crate::database::session::Session;
 use crate::database::session_file::Moment;
-use crate::symbol::{FileStamp, SavedModule, save_modules};
-use crate::target::address::{FileOffset, RuntimeAddress};
+use crate::symbol::{SavedModule, save_modules};
+use crate::target::address::FileOffset;
 use crate::target::elf::ImageBytes;
 use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
@@ -224,7 +225,7 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
                 .map(|(index, site)| (index, site.allocated))
                 .collect();
         } else {
-            let replaced = replaced(&last.modules, &code.mappings);
+            let replaced = replaced(&last.modules, &code.modules, &code.mappings);
             if replaced.is_empty() {
                 last.verified.clear();
             }
@@ -256,57 +257,9 @@ fn in_use(sites: &[SiteRecord]) -> impl Iterator<Item = (u32, &SiteRecord)> {
     (0..).zip(sites).filter(|(_, site)| site.hash != 0)
 }
 
-/// Where something else is mapped now, by address, than one of these modules. Where nothing is, nothing is known to have taken
-/// its place.
-fn replaced(modules: &[SavedModule], now: &[CodeMapping]) -> Vec<Range> {
-    let mut ranges = Vec::new();
-    for module in modules {
-        let key = key_of(module);
-        for segment in &module.segments {
-            let first = now.partition_point(|mapping| mapping.end <= segment.start);
-            for mapping in now[first..].iter().take_while(|mapping| mapping.start < segment.end) {
-                let start = segment.start.max(mapping.start);
-                let end = segment.end.min(mapping.end);
-                let origin = |at: RuntimeAddress, offset: FileOffset| at.0.wrapping_sub(offset.0);
-                let same = match (&key, &mapping.source) {
-                    (Some(key), CodeSource::Image(now)) => {
-                        key == now && origin(segment.start, segment.offset) == origin(mapping.start, mapping.offset)
-                    }
-                    _ => false,
-                };
-                if !same {
-                    ranges.push(Range { start, end });
-                }
-            }
-        }
-    }
-    ranges
-}
-
-/// What tells a module's file from every other.
-fn key_of(module: &SavedModule) -> Option<String> {
-    match (&module.build_id, &module.file) {
-        (Some(build_id), _) => Some(build_id.as_hex().to_owned()),
-        (None, Some(stamp)) => Some(stamp_key(stamp)),
-        _ => None,
-    }
-}
-
 /// Not the kernel's own `[vsyscall]` page: no return address lies in it, and the walk's search wants addresses below 2⁶³.
 fn is_users(mapping: &Mapping) -> bool {
     i64::try_from(mapping.end.0).is_ok()
-}
-
-/// A file without build id is known by what makes it this very file.
-fn stamp_key(stamp: &FileStamp) -> String {
-    let FileStamp {
-        device,
-        inode,
-        size,
-        modified_s,
-        modified_ns,
-    } = stamp;
-    format!("{device:x}:{inode:x}:{size:x}:{modified_s:x}.{modified_ns:x}")
 }
 
 /// The unwind table of an image; `None` when it cannot be read or has no call frame information: stacks then say so.
@@ -335,58 +288,4 @@ fn table(pid: Pid, mapping: &Mapping, cache: Option<&TableCache>) -> Option<Unwi
 /// Where tables are kept for the next attach: `/var/cache/memscope`, unless `MEMSCOPE_CACHE_DIR` names another place.
 fn cache_folder() -> PathBuf {
     std::env::var_os("MEMSCOPE_CACHE_DIR").map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::symbol::SavedSegment;
-    use crate::target::address::BuildId;
-
-    fn library(id: u8, start: u64, offset: u64) -> SavedModule {
-        SavedModule {
-            path: "/lib/plugin.so".into(),
-            build_id: BuildId::from_bytes(&[id]),
-            file: None,
-            segments: vec![SavedSegment {
-                start: RuntimeAddress(start),
-                end: RuntimeAddress(start + 0x2000),
-                offset: FileOffset(offset),
-                elf_address: None,
-            }],
-        }
-    }
-
-    fn mapping(start: u64, offset: u64, source: CodeSource) -> CodeMapping {
-        CodeMapping {
-            start: RuntimeAddress(start),
-            end: RuntimeAddress(start + 0x2000),
-            offset: FileOffset(offset),
-            source,
-        }
-    }
-
-    #[test]
-    fn what_another_file_has_taken_is_told_and_what_has_gone_is_not() {
-        let image = |id: &str| CodeSource::Image(id.to_owned());
-        let was = [library(1, 0x5000, 0x1000), library(2, 0x9000, 0)];
-        let of = |now: &[CodeMapping]| -> Vec<(u64, u64)> {
-            let ranges = replaced(&was, now);
-            ranges.iter().map(|range| (range.start.0, range.end.0)).collect()
-        };
-        assert_eq!(of(&[]), []);
-        assert_eq!(
-            of(&[mapping(0x5000, 0x1000, image("01")), mapping(0x9000, 0, image("02"))]),
-            []
-        );
-        // A part of the file is the file still, as after mprotect of the rest.
-        assert_eq!(of(&[mapping(0x6000, 0x2000, image("01"))]), []);
-        assert_eq!(of(&[mapping(0x5000, 0x1000, image("03"))]), [(0x5000, 0x7000)]);
-        assert_eq!(
-            of(&[mapping(0x6000, 0x1000, image("01"))]),
-            [(0x6000, 0x7000)],
-            "elsewhere in it"
-        );
-        assert_eq!(of(&[mapping(0xa000, 0, CodeSource::Bare)]), [(0xa000, 0xb000)]);
-    }
 }

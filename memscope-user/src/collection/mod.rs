@@ -14,6 +14,7 @@ mod progress;
 pub mod reading;
 pub mod refresh;
 pub mod region_owner;
+mod replaced;
 pub mod settings;
 pub mod site_reading;
 pub mod stack_shares;

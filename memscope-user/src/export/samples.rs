@@ -160,6 +160,7 @@ pub(crate) fn modules() -> Vec<SavedModule> {
         path: PathBuf::from(path),
         build_id: Some(id),
         file: None,
+        mapped: None,
         segments: vec![SavedSegment {
             start: RuntimeAddress(start),
             end: RuntimeAddress(end),

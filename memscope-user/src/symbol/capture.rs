@@ -34,6 +34,7 @@ pub fn save_modules(pid: Pid, mappings: &[Mapping]) -> Vec<SavedModule> {
             segments: vec![segment(mapping, facts.as_ref())],
             build_id: facts.and_then(|facts| facts.build_id),
             file,
+            mapped: mapping.file(),
         });
     }
     modules

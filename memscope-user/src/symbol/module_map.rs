@@ -98,6 +98,7 @@ mod tests {
             path: PathBuf::from(path),
             build_id: id.and_then(BuildId::from_bytes),
             file: None,
+            mapped: None,
             segments: vec![SavedSegment {
                 start: RuntimeAddress(start),
                 end: RuntimeAddress(start + 0x1000),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::target::address::{BuildId, ElfAddress, FileOffset, RuntimeAddress};
+use crate::target::mapping::FileKey;
 
 /// One file with executable mappings, or one executable mapping without a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct SavedModule {
     pub build_id: Option<BuildId>,
     /// What the mapped file was when it was saved; `None` without a file or when it could not be opened.
     pub file: Option<FileStamp>,
+    /// Which file it is by the kernel's word, whether it could be opened or not; `None` without a file.
+    #[serde(default)]
+    pub mapped: Option<FileKey>,
     /// Its executable mappings.
     pub segments: Vec<SavedSegment>,
 }
@@ -142,6 +146,10 @@ mod tests {
                     modified_s: -4,
                     modified_ns: 5,
                 }),
+                mapped: Some(FileKey {
+                    device: (8, 1),
+                    inode: 6,
+                }),
                 segments: vec![SavedSegment {
                     start: RuntimeAddress(0x7f00_0000_0000),
                     end: RuntimeAddress(0x7f00_0000_1000),
@@ -167,6 +175,7 @@ mod tests {
                 path: PathBuf::from(path),
                 build_id: None,
                 file: None,
+                mapped: None,
                 segments: Vec::new(),
             };
             assert_eq!(module.name(), name);
