@@ -15,7 +15,7 @@ use memscope_ebpf::limits::{LIVE_CAPACITY, REGION_CAPACITY};
 use memscope_ebpf::site::SiteRecord;
 
 use super::error::CollectionError;
-use super::replaced::{key_of, replaced};
+use super::replaced::{Look, key_of};
 use super::settings::Settings;
 use crate::database::generations::{MappedGeneration, next_number};
 use crate::database::load::Capacities;
@@ -216,28 +216,18 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
             file.left_out.images.push(name);
         }
     }
-    let last = file.generations.last_mut().filter(|last| last.until == published);
-    let same_files = last.as_ref().is_some_and(|last| last.modules == code.modules);
-    if let Some(last) = last {
-        if same_files {
-            last.verified = in_use(sites)
-                .filter(|(_, site)| last.holds(site.generation))
-                .map(|(index, site)| (index, site.allocated))
-                .collect();
-        } else {
-            let replaced = replaced(&last.modules, &code.modules, &code.mappings);
-            if replaced.is_empty() {
-                last.verified.clear();
-            }
-            last.replaced.extend(replaced);
-        }
-    }
+    let look = Look {
+        modules: &code.modules,
+        mappings: &code.mappings,
+        sites,
+    };
+    let same_files = look.doubt(&mut file.generations, published);
     if same_files && session.has_published(&refresh)? {
         session.file.write(&session.paths.file())?;
         return Ok(false);
     }
     session.write_tables(&refresh)?;
-    let carried: BTreeSet<u16> = in_use(sites).map(|(_, site)| site.generation).collect();
+    let carried: BTreeSet<u16> = look.in_use().map(|(_, site)| site.generation).collect();
     let number = next_number(published, |number| carried.contains(&number));
     let file = &mut session.file;
     // A walk that began under the last generation but one may still end; one that began before is dropped.
@@ -246,15 +236,14 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
     });
     match file.generations.last_mut() {
         Some(last) if same_files && last.until + 1 == number => last.until = number,
-        _ => file.generations.push(MappedGeneration::new(number, code.modules)),
+        _ => {
+            look.leave(&mut file.generations);
+            file.generations.push(MappedGeneration::new(number, code.modules));
+        }
     }
     session.file.write(&session.paths.file())?;
     session.publish(&refresh, number)?;
     Ok(true)
-}
-
-fn in_use(sites: &[SiteRecord]) -> impl Iterator<Item = (u32, &SiteRecord)> {
-    (0..).zip(sites).filter(|(_, site)| site.hash != 0)
 }
 
 /// Not the kernel's own `[vsyscall]` page: no return address lies in it, and the walk's search wants addresses below 2⁶³.

@@ -1,38 +1,122 @@
-//! Where a look at a target finds other code than was mapped before.
+//! Where a look at a target finds other code than was mapped before, and whose stacks are in doubt for that.
 
 use std::collections::BTreeMap;
 
-use crate::database::generations::Range;
+use memscope_ebpf::site::SiteRecord;
+
+use crate::database::generations::{Leaving, MappedGeneration, Range};
 use crate::symbol::{FileStamp, SavedModule, SavedSegment};
 use crate::target::address::{FileOffset, RuntimeAddress};
 use crate::unwind::CodeMapping;
 
-/// Where something else is mapped now, by address, than one of the modules that were. `mappings` are all of now, with code
-/// that no file names. Where nothing is, nothing is known to have taken its place.
-pub(super) fn replaced(were: &[SavedModule], are: &[SavedModule], mappings: &[CodeMapping]) -> Vec<Range> {
-    let mut now: BTreeMap<RuntimeAddress, &SavedModule> = BTreeMap::new();
-    for is in are {
-        now.extend(is.segments.iter().map(|segment| (segment.start, is)));
+/// What a look at a target found.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    /// Files with executable mappings.
+    pub(super) modules: &'a [SavedModule],
+    /// All executable mappings, with code that no file names.
+    pub(super) mappings: &'a [CodeMapping],
+    /// The sites as they were before it: what was counted by then was walked before it.
+    pub(super) sites: &'a [SiteRecord],
+}
+
+impl<'a> Look<'a> {
+    /// Notes with the generations that walks have used since the look before, the published one and the one before that, which of
+    /// their stacks are in doubt by this look. `true`: the files are those of the published generation.
+    pub(super) fn doubt(&self, generations: &mut [MappedGeneration], published: u64) -> bool {
+        let Some((last, before)) = generations.split_last_mut().filter(|(last, _)| last.until == published) else {
+            return false;
+        };
+        if let Some(left) = before.last_mut() {
+            self.doubt_the_left(left);
+        }
+        if last.modules == self.modules {
+            last.verified = self.counted(last);
+            return true;
+        }
+        let replaced = self.replaced(&last.modules);
+        if replaced.is_empty() {
+            last.verified.clear();
+        }
+        last.replaced.extend(replaced);
+        false
     }
-    let mut ranges = Vec::new();
-    for was in were {
-        for segment in &was.segments {
-            let first = mappings.partition_point(|mapping| mapping.end <= segment.start);
-            for mapping in mappings[first..]
-                .iter()
-                .take_while(|mapping| mapping.start < segment.end)
-            {
-                let is = now.get(&mapping.start);
-                if !is.is_some_and(|is| same_file(was, is) && same_place(segment, mapping)) {
-                    ranges.push(Range {
-                        start: segment.start.max(mapping.start),
-                        end: segment.end.min(mapping.end),
-                    });
-                }
+
+    /// Of a generation that walks had left before this look: the first such look tells, and by a later one all its stacks have
+    /// been counted.
+    fn doubt_the_left(&self, left: &mut MappedGeneration) {
+        if !left.leaving.replaced.is_empty() {
+            return;
+        }
+        let counted = self.counted(left);
+        if counted == left.leaving.verified {
+            return;
+        }
+        let replaced = self.replaced(&left.modules);
+        if replaced.is_empty() {
+            left.leaving.verified = counted;
+        } else {
+            left.leaving.replaced = replaced;
+        }
+    }
+
+    /// The last of these generations is about to be followed by another, with what this look found.
+    pub(super) fn leave(&self, generations: &mut [MappedGeneration]) {
+        let Some((last, before)) = generations.split_last_mut() else {
+            return;
+        };
+        last.leaving = Leaving {
+            replaced: Vec::new(),
+            verified: self.counted(last),
+        };
+        // No walk uses them any more.
+        for generation in before {
+            if generation.leaving.replaced.is_empty() {
+                generation.leaving.verified.clear();
             }
         }
     }
-    ranges
+
+    /// The sites that have an index and a stack.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (u32, &'a SiteRecord)> + use<'a> {
+        (0..).zip(self.sites).filter(|(_, site)| site.hash != 0)
+    }
+
+    /// How many blocks each site of a generation has allocated.
+    fn counted(&self, generation: &MappedGeneration) -> BTreeMap<u32, u64> {
+        self.in_use()
+            .filter(|(_, site)| generation.holds(site.generation))
+            .map(|(index, site)| (index, site.allocated))
+            .collect()
+    }
+
+    /// Where something else is mapped now, by address, than the modules that were. Where nothing is, nothing is known to have
+    /// taken its place.
+    fn replaced(&self, were: &[SavedModule]) -> Vec<Range> {
+        let mut now: BTreeMap<RuntimeAddress, &SavedModule> = BTreeMap::new();
+        for is in self.modules {
+            now.extend(is.segments.iter().map(|segment| (segment.start, is)));
+        }
+        let mut ranges = Vec::new();
+        for was in were {
+            for segment in &was.segments {
+                let first = self.mappings.partition_point(|mapping| mapping.end <= segment.start);
+                for mapping in self.mappings[first..]
+                    .iter()
+                    .take_while(|mapping| mapping.start < segment.end)
+                {
+                    let is = now.get(&mapping.start);
+                    if !is.is_some_and(|is| same_file(was, is) && same_place(segment, mapping)) {
+                        ranges.push(Range {
+                            start: segment.start.max(mapping.start),
+                            end: segment.end.min(mapping.end),
+                        });
+                    }
+                }
+            }
+        }
+        ranges
+    }
 }
 
 fn same_place(was: &SavedSegment, is: &CodeMapping) -> bool {
@@ -72,7 +156,10 @@ fn stamp_key(stamp: &FileStamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use memscope_ebpf::live::SiteIndex;
+
     use super::*;
+    use crate::database::generations::of_site;
     use crate::target::address::BuildId;
     use crate::target::mapping::FileKey;
     use crate::unwind::CodeSource;
@@ -110,11 +197,18 @@ mod tests {
             offset: segment.offset,
             source: CodeSource::Bare,
         });
-        mappings.collect()
+        let mut mappings: Vec<CodeMapping> = mappings.collect();
+        mappings.sort_by_key(|mapping| mapping.start);
+        mappings
     }
 
     fn ranges(were: &[SavedModule], are: &[SavedModule], mappings: &[CodeMapping]) -> Vec<(u64, u64)> {
-        let ranges = replaced(were, are, mappings);
+        let look = Look {
+            modules: are,
+            mappings,
+            sites: &[],
+        };
+        let ranges = look.replaced(were);
         ranges.iter().map(|range| (range.start.0, range.end.0)).collect()
     }
 
@@ -153,5 +247,89 @@ mod tests {
         assert_eq!(of(&was, closed("/lib/other.so", 42, 0x1000)), all, "another name");
         let unknown = SavedModule { mapped: None, ..was };
         assert_eq!(of(&unknown, unknown.clone()), all, "nothing tells what it is");
+    }
+
+    fn site(generation: u16, allocated: u64) -> SiteRecord {
+        SiteRecord {
+            generation,
+            allocated,
+            hash: 1,
+            ..SiteRecord::default()
+        }
+    }
+
+    /// A look at a target that has these files mapped, and these sites by then. `true`: it is published as generation `next`.
+    fn look(generations: &mut Vec<MappedGeneration>, next: u64, are: &[SavedModule], sites: &[SiteRecord]) -> bool {
+        let mappings = mappings(are);
+        let look = Look {
+            modules: are,
+            mappings: &mappings,
+            sites,
+        };
+        let published = generations.last().map_or(0, |last| last.until);
+        if look.doubt(generations, published) {
+            return false;
+        }
+        look.leave(generations);
+        generations.push(MappedGeneration::new(next, are.to_vec()));
+        true
+    }
+
+    /// How many of these two frames are believed, by site: the first is in the plugin, if it is there, the second is not.
+    fn believed(generations: &[MappedGeneration], sites: &[SiteRecord]) -> Vec<usize> {
+        let of = |(index, site): (u32, &SiteRecord)| {
+            of_site(generations, site.generation)
+                .expect("of a generation that is kept")
+                .believed(SiteIndex(index), site, &[0x9010, 0x5010])
+        };
+        (0..).zip(sites).map(of).collect()
+    }
+
+    #[test]
+    fn stacks_taken_while_the_next_tables_were_made_are_in_doubt_by_the_look_after_them() {
+        let (program, plugin) = (library(1, 0x9000, 0), library(2, 0x5000, 0));
+        let (another, more) = (library(3, 0x5000, 0), library(4, 0xf000, 0));
+        let mut generations = Vec::new();
+        let first = [program.clone(), plugin.clone()];
+        assert!(look(&mut generations, 1, &first, &[]));
+        // A library more; the plugin is still the one it was.
+        let second = [program.clone(), plugin, more.clone()];
+        assert!(look(&mut generations, 2, &second, &[site(1, 5), site(1, 7)]));
+        // The plugin is replaced before generation 2 is published: the second site and the third are counted in it.
+        let sites = [site(1, 5), site(1, 8), site(1, 1), site(2, 1)];
+        assert!(look(&mut generations, 3, &[program, another, more], &sites));
+        assert_eq!(believed(&generations, &sites), [2, 1, 1, 1]);
+    }
+
+    #[test]
+    fn what_comes_where_nothing_was_seen_leaves_stacks_of_before_in_doubt() {
+        let (program, plugin, another) = (library(1, 0x9000, 0), library(2, 0x5000, 0), library(3, 0x5000, 0));
+        let mut generations = Vec::new();
+        assert!(look(&mut generations, 1, &[program.clone(), plugin], &[]));
+        let gone = std::slice::from_ref(&program);
+        assert!(look(&mut generations, 2, gone, &[site(1, 5)]));
+        let sites = [site(1, 5), site(1, 1), site(2, 1)];
+        assert!(look(&mut generations, 3, &[program, another], &sites));
+        assert_eq!(believed(&generations, &sites), [2, 1, 2]);
+    }
+
+    #[test]
+    fn a_generation_that_was_looked_at_since_is_not_doubted_for_what_comes_later() {
+        let (program, plugin, another) = (library(1, 0x9000, 0), library(2, 0x5000, 0), library(3, 0x5000, 0));
+        let more = library(4, 0xf000, 0);
+        let mut generations = Vec::new();
+        assert!(look(&mut generations, 1, &[program.clone(), plugin.clone()], &[]));
+        let second = [program.clone(), plugin, more.clone()];
+        assert!(look(&mut generations, 2, &second, &[]));
+        let sites = [site(1, 5), site(2, 1)];
+        assert!(!look(&mut generations, 3, &second, &sites));
+        let later = [site(1, 5), site(2, 1), site(2, 1)];
+        let third = [program.clone(), another.clone(), more];
+        assert!(look(&mut generations, 3, &third, &later));
+        assert_eq!(believed(&generations, &later), [2, 2, 1]);
+        // Two generations later nothing is kept for the first.
+        assert!(look(&mut generations, 4, &[program, another], &later));
+        assert!(!generations[0].is_doubted() && generations[0].leaving == Leaving::default());
+        assert_eq!(believed(&generations, &later), [2, 2, 1]);
     }
 }

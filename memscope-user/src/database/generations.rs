@@ -31,6 +31,19 @@ pub struct MappedGeneration {
     /// By site: the blocks it had allocated before a look that found everything in its place. Kept while it may matter.
     #[serde(default)]
     pub verified: BTreeMap<u32, u64>,
+    /// What its last walks may have met: see [`Leaving`].
+    #[serde(default)]
+    pub leaving: Leaving,
+}
+
+/// Tables take a while to be made, so walks go on under a generation after the look that ends it. What was mapped then, only the
+/// look after that one tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Ranges where that look found another file than this generation's.
+    pub replaced: Vec<Range>,
+    /// By site: the blocks it had allocated before the look that ended the generation. Kept while it may matter.
+    pub verified: BTreeMap<u32, u64>,
 }
 
 /// Addresses.
@@ -52,6 +65,10 @@ impl MappedGeneration {
             modules,
             replaced: Vec::new(),
             verified: BTreeMap::new(),
+            leaving: Leaving {
+                replaced: Vec::new(),
+                verified: BTreeMap::new(),
+            },
         }
     }
 
@@ -61,17 +78,28 @@ impl MappedGeneration {
         self.until >= self.number && carried.wrapping_sub(self.number as u16) as u64 <= self.until - self.number
     }
 
+    /// Whether any of its stacks may be in doubt.
+    #[must_use]
+    pub const fn is_doubted(&self) -> bool {
+        !self.replaced.is_empty() || !self.leaving.replaced.is_empty()
+    }
+
     /// How many of a site's frames are what they seem to be.
     #[must_use]
     pub fn believed(&self, index: SiteIndex, record: &SiteRecord, frames: &[u64]) -> usize {
-        if self.replaced.is_empty() || self.verified.get(&index.0) == Some(&record.allocated) {
-            return frames.len();
-        }
+        let doubts = [
+            (&self.replaced, &self.verified),
+            (&self.leaving.replaced, &self.leaving.verified),
+        ];
+        let doubts = doubts
+            .into_iter()
+            .filter(|(_, verified)| verified.get(&index.0) != Some(&record.allocated));
+        let ranges: Vec<&Range> = doubts.flat_map(|(replaced, _)| replaced).collect();
         let doubtful = |frame: &u64| {
             let frame = RawFrame::from(*frame);
             // A return address is told by the call before it.
             let at = RuntimeAddress(frame.address.0.saturating_sub(u64::from(frame.is_return_address)));
-            self.replaced.iter().any(|range| range.start <= at && at < range.end)
+            ranges.iter().any(|range| range.start <= at && at < range.end)
         };
         frames.iter().position(doubtful).unwrap_or(frames.len())
     }

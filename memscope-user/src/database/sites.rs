@@ -95,7 +95,7 @@ impl SiteTable {
             frames: frames.read_array(used)?,
             replaced: generations
                 .iter()
-                .filter(|generation| !generation.replaced.is_empty())
+                .filter(|generation| generation.is_doubted())
                 .cloned()
                 .collect(),
         })
