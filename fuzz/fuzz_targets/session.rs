@@ -1,6 +1,7 @@
 //! `session.json`, and what is made of a session's saved mappings and tables.
 #![no_main]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
@@ -54,7 +55,7 @@ fuzz_target!(init: seeds::plant([seed()]), |data: &[u8]| {
     };
     let known = file.layout.placed().next().map(|(key, _)| key.to_owned()).unwrap_or_default();
     let again = CodeMapping { source: CodeSource::Image(known), ..mapping.clone() };
-    let _refresh = file.layout.refresh(&[mapping, again], |_| None);
+    let _refresh = file.layout.refresh(&[mapping, again], &BTreeSet::new(), |_| None);
     let text = serde_json::to_vec(&file).expect("it came from JSON");
     SessionFile::parse(&text, Path::new("session.json"), ID).expect("what is written can be read");
 });
@@ -92,7 +93,7 @@ fn seed() -> Vec<u8> {
         offset: FileOffset(0x1000),
         source: CodeSource::Image("010203".to_owned()),
     };
-    layout.refresh(&[mapping], |_| None);
+    layout.refresh(&[mapping], &BTreeSet::new(), |_| None);
     let file = SessionFile {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

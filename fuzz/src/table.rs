@@ -1,5 +1,6 @@
 //! What every unwind table promises, and the kernel's walk through any table.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use memscope::target::address::{FileOffset, RuntimeAddress};
@@ -50,7 +51,7 @@ pub fn walk(table: UnwindTable, stack: &[u8]) {
         mapping(MAPPED + 0x40_0000, CodeSource::Trampoline),
     ];
     let table = Arc::new(table);
-    let refresh = Layout::new(1 << 20, 1 << 22).refresh(&mappings, |_| Some(Arc::clone(&table)));
+    let refresh = Layout::new(1 << 20, 1 << 22).refresh(&mappings, &BTreeSet::new(), |_| Some(Arc::clone(&table)));
     let word = |at: usize| {
         stack
             .get(at..at + 8)

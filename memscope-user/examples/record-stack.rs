@@ -3,6 +3,7 @@
 //! gdb gives the registers as they are when the call that FUNCTION waits in returns, and the frames from there on; what
 //! the walk finds must be equal, or, where it ends early, equal so far.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -67,7 +68,7 @@ fn tables(pid: &str) -> ReplayTables {
             source: CodeSource::Image(mapping.path.to_string_lossy().into_owned()),
         })
         .collect();
-    let refresh = Layout::new(1 << 20, 1 << 22).refresh(&code, |path| {
+    let refresh = Layout::new(1 << 20, 1 << 22).refresh(&code, &BTreeSet::new(), |path| {
         let bytes = std::fs::read(PathBuf::from(path)).ok()?;
         table_for_elf(&bytes).ok().map(Arc::new)
     });

@@ -8,7 +8,7 @@
 //! smallest image first, until the room of the kernel's arrays is spent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use memscope_ebpf::limits::{LIVE_CAPACITY, REGION_CAPACITY};
@@ -26,11 +26,11 @@ use crate::target::address::FileOffset;
 use crate::target::elf::ImageBytes;
 use crate::target::files::open_mapped;
 use crate::target::identity::Pid;
-use crate::target::mapping::Mapping;
+use crate::target::mapping::{FileKey, Mapping};
 use crate::target::memory::{ProcessMemory, TargetMemory};
 use crate::target::process::Target;
 use crate::unwind::cache::{DIRECTORY, TableCache};
-use crate::unwind::{CodeMapping, CodeSource, Layout, UnwindTable, table_for_elf};
+use crate::unwind::{CodeMapping, CodeSource, ImageKey, Layout, UnwindTable, table_for_elf};
 
 /// The longest image whose unwind table is made: it is held in memory meanwhile.
 const LONGEST_IMAGE: u64 = 1 << 30;
@@ -209,8 +209,12 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
     if let Some(last) = file.generations.last_mut() {
         last.until = last.until.min(published);
     }
-    let refresh = file.layout.refresh(&code.mappings, |key| code.tables.remove(key));
-    file.left_out.mappings = refresh.mappings_left_out as u64;
+    let probed = file.calls.iter().filter_map(|call| call.file);
+    let needed = needed(&file.exe, probed, &code.modules);
+    let refresh = file
+        .layout
+        .refresh(&code.mappings, &needed, |key| code.tables.remove(key));
+    file.left_out.mappings = refresh.left_out.all() as u64;
     for name in code.without_room {
         if !file.left_out.images.contains(&name) && file.left_out.images.len() < MOST_NAMES {
             file.left_out.images.push(name);
@@ -246,6 +250,16 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
     Ok(true)
 }
 
+/// Images that nearly every stack leads through: the program, and those that hold probed functions, libc as a rule, however
+/// small and wherever they are mapped.
+fn needed(exe: &str, probed: impl Iterator<Item = FileKey>, modules: &[SavedModule]) -> BTreeSet<ImageKey> {
+    let probed: BTreeSet<FileKey> = probed.collect();
+    let is_needed = |module: &&SavedModule| {
+        module.mapped.is_some_and(|mapped| probed.contains(&mapped)) || module.path == Path::new(exe)
+    };
+    modules.iter().filter(is_needed).filter_map(key_of).collect()
+}
+
 /// Not the kernel's own `[vsyscall]` page: no return address lies in it, and the walk's search wants addresses below 2⁶³.
 fn is_users(mapping: &Mapping) -> bool {
     i64::try_from(mapping.end.0).is_ok()
@@ -277,4 +291,30 @@ fn table(pid: Pid, mapping: &Mapping, cache: Option<&TableCache>) -> Option<Unwi
 /// Where tables are kept for the next attach: `/var/cache/memscope`, unless `MEMSCOPE_CACHE_DIR` names another place.
 fn cache_folder() -> PathBuf {
     std::env::var_os("MEMSCOPE_CACHE_DIR").map_or_else(|| PathBuf::from(DIRECTORY), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::address::BuildId;
+
+    #[test]
+    fn the_program_and_what_holds_probed_functions_are_needed_by_stacks() {
+        let file = |inode| FileKey { device: (8, 1), inode };
+        let module = |id: u8, path: &str| SavedModule {
+            path: path.into(),
+            build_id: BuildId::from_bytes(&[id]),
+            file: None,
+            mapped: Some(file(id.into())),
+            segments: Vec::new(),
+        };
+        let modules = [
+            module(1, "/bin/gateway"),
+            module(2, "/lib/libc.so.6"),
+            module(3, "/lib/plugin.so"),
+        ];
+        // Its file is known by device and inode, whatever it is called.
+        let needed = needed("/bin/gateway", [file(2), file(9)].into_iter(), &modules);
+        assert_eq!(needed, BTreeSet::from(["01".to_owned(), "02".to_owned()]));
+    }
 }

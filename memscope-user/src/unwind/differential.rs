@@ -150,7 +150,7 @@ fn compare(path: &str, bytes: &[u8]) -> Tally {
             source: CodeSource::Image(path.to_owned()),
         })
         .collect();
-    let refresh = Layout::new(u32::MAX, u32::MAX).refresh(&mappings, |_| Some(table.clone()));
+    let refresh = Layout::new(u32::MAX, u32::MAX).refresh(&mappings, &BTreeSet::new(), |_| Some(table.clone()));
     let tables = ReplayTables::new(refresh);
     let step = |ip: u64| tables.step(Registers { ip, sp: SP, bp: BP }, |address| Some(memory(address)));
 

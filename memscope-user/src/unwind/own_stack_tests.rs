@@ -2,6 +2,7 @@
 //! information, through code without frame pointers: libc, Rust's libraries, threads.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{c_int, c_void};
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ impl Reference {
                 source: CodeSource::Image(mapping.path.to_string_lossy().into_owned()),
             })
             .collect();
-        let refresh = Layout::new(1 << 20, 1 << 20).refresh(&code, |path| {
+        let refresh = Layout::new(1 << 20, 1 << 20).refresh(&code, &BTreeSet::new(), |path| {
             Some(Arc::new(table_for_elf(&std::fs::read(path).unwrap()).unwrap()))
         });
         let mut unwinder = UnwinderX86_64::new();

@@ -5,7 +5,7 @@
 //! from it.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use memscope_ebpf::unwind::mapping::{MAX_MAPPINGS, MappingEntry, MappingKind, MappingTable};
@@ -85,7 +85,24 @@ pub struct Refresh {
     /// Images whose tables found no room: their frames are followed by frame pointer, if at all.
     pub without_room: Vec<ImageKey>,
     /// Executable mappings past [`MAX_MAPPINGS`]: stacks end there.
-    pub mappings_left_out: usize,
+    pub left_out: LeftOutMappings,
+}
+
+/// Executable mappings that found no place in the mapping table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOutMappings {
+    /// Of images with an unwind table.
+    pub with_table: usize,
+    /// Of other code, which could at best be gone through by frame pointer.
+    pub without_table: usize,
+}
+
+impl LeftOutMappings {
+    /// Both together.
+    #[must_use]
+    pub const fn all(self) -> usize {
+        self.with_table + self.without_table
+    }
 }
 
 impl Layout {
@@ -120,10 +137,11 @@ impl Layout {
     }
 
     /// Places the tables of images not seen before, and makes the mapping table. `load` is asked once for each new image;
-    /// `None`: it has no table.
+    /// `None`: it has no table. Where there are too many mappings, those of the images in `needed` stay.
     pub fn refresh(
         &mut self,
         mappings: &[CodeMapping],
+        needed: &BTreeSet<ImageKey>,
         mut load: impl FnMut(&str) -> Option<Arc<UnwindTable>>,
     ) -> Refresh {
         let mut refresh = Refresh {
@@ -134,31 +152,42 @@ impl Layout {
             mappings: Box::new(MappingTable::EMPTY),
             mapped: 0,
             without_room: Vec::new(),
-            mappings_left_out: 0,
+            left_out: LeftOutMappings::default(),
         };
-        let mut entries: Vec<MappingEntry> = Vec::new();
+        let mut kept: Vec<Candidate> = Vec::new();
         for mapping in mappings {
-            if let CodeSource::Image(key) = &mapping.source
-                && !self.placed.contains_key(key)
-            {
-                let placed = self.place(key, load(key).as_deref(), &mut refresh);
-                self.placed.insert(key.clone(), placed);
+            let mut is_needed = false;
+            if let CodeSource::Image(key) = &mapping.source {
+                is_needed = needed.contains(key);
+                if !self.placed.contains_key(key) {
+                    let placed = self.place(key, load(key).as_deref(), &mut refresh);
+                    self.placed.insert(key.clone(), placed);
+                }
             }
             let entry = self.entry(mapping);
-            match entries.last_mut() {
+            match kept.last_mut() {
                 // A JIT maps its code in many small pieces.
-                Some(last) if last.end == entry.start && is_bare(last) && is_bare(&entry) => last.end = entry.end,
-                _ => entries.push(entry),
+                Some(last) if last.entry.end == entry.start && is_bare(&last.entry) && is_bare(&entry) => {
+                    last.entry.end = entry.end;
+                    last.is_needed |= is_needed;
+                }
+                _ => kept.push(Candidate { entry, is_needed }),
             }
         }
-        refresh.mappings_left_out = entries.len().saturating_sub(MAX_MAPPINGS);
-        if refresh.mappings_left_out > 0 {
-            entries.sort_by_key(precedence);
-            entries.truncate(MAX_MAPPINGS);
+        if kept.len() > MAX_MAPPINGS {
+            kept.sort_by_key(Candidate::precedence);
+            let left_out = kept.split_off(MAX_MAPPINGS);
+            let without_table = left_out.iter().filter(|left| left.entry.pages == 0).count();
+            refresh.left_out = LeftOutMappings {
+                with_table: left_out.len() - without_table,
+                without_table,
+            };
         }
-        entries.sort_by_key(|entry| entry.start);
-        refresh.mapped = entries.len();
-        refresh.mappings.entries[..entries.len()].copy_from_slice(&entries);
+        kept.sort_by_key(|kept| kept.entry.start);
+        refresh.mapped = kept.len();
+        for (place, kept) in refresh.mappings.entries.iter_mut().zip(&kept) {
+            *place = kept.entry;
+        }
         refresh
     }
 
@@ -229,15 +258,24 @@ impl Layout {
     }
 }
 
-/// What stays when there are too many: the trampolines, code with a table, other code, each by size. Nearly every stack ends
-/// in libc, which is mapped above all that the target maps itself.
-fn precedence(entry: &MappingEntry) -> (bool, bool, Reverse<u64>) {
-    let size = entry.end.saturating_sub(entry.start);
-    (
-        entry.kind != MappingKind::Trampoline as u32,
-        entry.pages == 0,
-        Reverse(size),
-    )
+/// What may become an entry of the mapping table.
+struct Candidate {
+    entry: MappingEntry,
+    is_needed: bool,
+}
+
+impl Candidate {
+    /// What stays when there are too many: the trampolines, the images that stacks need, code with a table, other code, each
+    /// by size.
+    fn precedence(&self) -> (bool, bool, bool, Reverse<u64>) {
+        let entry = &self.entry;
+        (
+            entry.kind != MappingKind::Trampoline as u32,
+            !self.is_needed,
+            entry.pages == 0,
+            Reverse(entry.end.saturating_sub(entry.start)),
+        )
+    }
 }
 
 fn is_bare(entry: &MappingEntry) -> bool {
@@ -245,112 +283,4 @@ fn is_bare(entry: &MappingEntry) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use memscope_ebpf::unwind::row::RowKind;
-
-    fn table(rows: usize) -> Arc<UnwindTable> {
-        Arc::new(UnwindTable {
-            base: ElfAddress(0x1000),
-            pages: vec![Page {
-                first_row: 0,
-                rows: rows as u32,
-            }],
-            rows: vec![Row::bare(RowKind::Outermost).at(0, 9); rows],
-            segments: vec![SegmentPlace {
-                offset: FileOffset(0x1000),
-                address: ElfAddress(0x1000),
-                size: 0x400,
-            }],
-            coverage: Coverage::default(),
-        })
-    }
-
-    fn image(start: u64, key: &str) -> CodeMapping {
-        CodeMapping {
-            start: RuntimeAddress(start),
-            end: RuntimeAddress(start + 0x1000),
-            offset: FileOffset(0x1000),
-            source: CodeSource::Image(key.to_owned()),
-        }
-    }
-
-    #[test]
-    fn a_refresh_appends_only_what_is_new() {
-        let mut layout = Layout::new(10, 10);
-        let first = layout.refresh(&[image(0x7000, "a"), image(0x5000, "a")], |_| Some(table(3)));
-        assert_eq!((first.pages.len(), first.rows.len(), first.mapped), (1, 3, 2));
-        assert_eq!(first.mappings.entries[0].start, 0x5000);
-        assert_eq!(first.mappings.entries[0].origin, 0x5000);
-        let second = layout.refresh(&[image(0x7000, "a"), image(0x9000, "b")], |key| {
-            assert_eq!(key, "b");
-            Some(table(2))
-        });
-        assert_eq!((second.first_page, second.first_row), (1, 3));
-        assert_eq!(second.pages, [Page { first_row: 3, rows: 2 }]);
-        assert_eq!(layout.used(), (2, 5));
-    }
-
-    #[test]
-    fn what_finds_no_room_is_named_and_mapped_without_a_table() {
-        let mut layout = Layout::new(10, 4);
-        let refresh = layout.refresh(&[image(0x7000, "a"), image(0x9000, "b")], |_| Some(table(3)));
-        assert_eq!(refresh.without_room, ["b"]);
-        assert_eq!(refresh.mappings.entries[1].pages, 0);
-        assert_eq!(layout.used(), (1, 3));
-    }
-
-    #[test]
-    fn the_trampoline_page_begins_a_byte_early() {
-        let page = CodeMapping {
-            source: CodeSource::Trampoline,
-            ..image(0x7000, "")
-        };
-        let refresh = Layout::new(1, 1).refresh(&[page], |_| None);
-        let found = refresh.mappings.find(0x6fff).unwrap();
-        assert_eq!(found.kind, MappingKind::Trampoline as u32);
-    }
-
-    #[test]
-    fn neighbouring_code_without_files_is_one_mapping_and_the_rest_is_counted() {
-        let bare = |start: u64, size: u64| CodeMapping {
-            start: RuntimeAddress(start),
-            end: RuntimeAddress(start + size),
-            offset: FileOffset(0),
-            source: CodeSource::Bare,
-        };
-        let mut layout = Layout::new(1, 1);
-        let joined = layout.refresh(&[bare(0x1000, 0x1000), bare(0x2000, 0x1000)], |_| None);
-        assert_eq!(joined.mapped, 1);
-        let many: Vec<CodeMapping> = (0..MAX_MAPPINGS as u64 + 5).map(|i| bare(i << 16, 0x1000)).collect();
-        let refresh = layout.refresh(&many, |_| None);
-        assert_eq!((refresh.mapped, refresh.mappings_left_out), (MAX_MAPPINGS, 5));
-    }
-
-    #[test]
-    fn of_too_many_mappings_those_with_tables_and_the_trampolines_stay_wherever_they_are() {
-        let mut mappings: Vec<CodeMapping> = (1..=1100)
-            .map(|i| CodeMapping {
-                start: RuntimeAddress(i << 16),
-                end: RuntimeAddress((i << 16) + if i == 1000 { 0x2000 } else { 0x1000 }),
-                offset: FileOffset(0),
-                source: CodeSource::Bare,
-            })
-            .collect();
-        mappings.push(image(0x7000_0000_0000, "libc"));
-        mappings.push(CodeMapping {
-            source: CodeSource::Trampoline,
-            ..image(0x7fff_0000_0000, "")
-        });
-        let refresh = Layout::new(1, 9).refresh(&mappings, |_| Some(table(3)));
-        assert_eq!((refresh.mapped, refresh.mappings_left_out), (MAX_MAPPINGS, 78));
-        let find = |address: u64| refresh.mappings.find(address);
-        assert_eq!(find(0x7000_0000_0000).expect("libc").pages, 1);
-        assert_eq!(
-            find(0x7fff_0000_0000).expect("a page").kind,
-            MappingKind::Trampoline as u32
-        );
-        assert!(find((1000 << 16) + 0x1000).is_some(), "the larger of the others");
-        assert!(find(1 << 16).is_some() && find(1100 << 16).is_none());
-    }
-}
+mod tests;
