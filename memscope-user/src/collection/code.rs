@@ -20,7 +20,7 @@ use super::settings::Settings;
 use crate::database::generations::{MappedGeneration, next_number};
 use crate::database::load::Capacities;
 use crate::database::session::Session;
-use crate::database::session_file::Moment;
+use crate::database::session_file::{MOST_NAMES, Moment};
 use crate::symbol::{SavedModule, save_modules};
 use crate::target::address::FileOffset;
 use crate::target::elf::ImageBytes;
@@ -30,7 +30,8 @@ use crate::target::mapping::{FileKey, Mapping};
 use crate::target::memory::{ProcessMemory, TargetMemory};
 use crate::target::process::Target;
 use crate::unwind::cache::{DIRECTORY, TableCache};
-use crate::unwind::{CodeMapping, CodeSource, ImageKey, Layout, UnwindTable, table_for_elf};
+use crate::unwind::session::MOST_IMAGES;
+use crate::unwind::{CodeMapping, CodeSource, ImageKey, Layout, TableRoom, UnwindTable, table_for_elf};
 
 /// The longest image whose unwind table is made: it is held in memory meanwhile.
 const LONGEST_IMAGE: u64 = 1 << 30;
@@ -44,32 +45,13 @@ const SPARE_ROWS: u32 = 64 << 10;
 /// The most of both that a session has: 1 GiB of code, and 40 MB of kernel memory. The same is held while tables are made.
 const MOST_PAGES: u32 = 1 << 20;
 const MOST_ROWS: u32 = 1 << 22;
-/// Names kept of images whose tables found no room.
-const MOST_NAMES: usize = 64;
 
-/// Pages and rows that tables may still take.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    pages: u32,
-    rows: u32,
-}
-
-impl Room {
-    const ALL: Self = Self {
-        pages: MOST_PAGES,
-        rows: MOST_ROWS,
-    };
-
-    /// Takes a table's part, if it is there.
-    fn take(&mut self, table: &UnwindTable) -> bool {
-        let left = |room: u32, part: usize| u32::try_from(part).ok().and_then(|part| room.checked_sub(part));
-        let (Some(pages), Some(rows)) = (left(self.pages, table.pages.len()), left(self.rows, table.rows.len())) else {
-            return false;
-        };
-        *self = Self { pages, rows };
-        true
-    }
-}
+/// The room of a session that is still to be made.
+const ALL: TableRoom = TableRoom {
+    images: MOST_IMAGES,
+    pages: MOST_PAGES,
+    rows: MOST_ROWS,
+};
 
 /// What a target has mapped executable.
 pub struct Code {
@@ -87,11 +69,11 @@ impl Code {
     /// # Errors
     /// The target has ended.
     pub fn of(target: &Target) -> Result<Self, CollectionError> {
-        Self::but_known(target, Room::ALL, |_| false)
+        Self::but_known(target, ALL, |_| false)
     }
 
     /// The same. `known` says which images need no table, since they have one; the tables of the others have this room.
-    fn but_known(target: &Target, mut room: Room, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
+    fn but_known(target: &Target, mut room: TableRoom, known: impl Fn(&str) -> bool) -> Result<Self, CollectionError> {
         let mappings = target.mappings()?;
         let pid = target.memory_pid();
         // The kernel maps its page of trampolines at the first return probe; it is no code of the target's, and no reason
@@ -134,6 +116,11 @@ impl Code {
         let mut images: Vec<(String, &Mapping)> = images.into_iter().collect();
         images.sort_by_key(|(_, mapping)| mapping.end.0 - mapping.start.0);
         for (key, mapping) in images {
+            if room.images == 0 {
+                // Not even looked at: at the next look it would be again.
+                code.without_room.insert(mapping.module_name());
+                continue;
+            }
             let Some(table) = table(pid, mapping, cache.as_ref()) else {
                 continue;
             };
@@ -189,10 +176,7 @@ pub fn refresh(session: &mut Session, target: &Target) -> Result<bool, Collectio
     // Before the mappings: what was counted by then belongs to what is found in them.
     let sites = session.site_records()?;
     let layout = &session.file.layout;
-    let (pages, rows) = layout.room();
-    let code = Code::but_known(target, Room { pages, rows }, |key| {
-        layout.placed().any(|(placed, _)| placed == key)
-    })?;
+    let code = Code::but_known(target, layout.room(), |key| layout.knows(key))?;
     update(session, code, &sites)
 }
 

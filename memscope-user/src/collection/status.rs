@@ -6,7 +6,7 @@ use memscope_ebpf::unwind::mapping::MAX_MAPPINGS;
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::monotonic_ns;
 use crate::database::session::Session;
-use crate::database::session_file::{LeftOut, Moment, Run};
+use crate::database::session_file::{LeftOut, MOST_NAMES, Moment, Run};
 use crate::report::model::{Collection, CollectionState, Gap, TargetDescription};
 use crate::target::process::Target;
 
@@ -247,8 +247,14 @@ pub fn room_notes(left_out: &LeftOut) -> Vec<String> {
     }
     if !left_out.images.is_empty() {
         notes.push(format!(
-            "no room for the unwind tables of {}: stacks go through that code by frame pointer, or end there",
-            left_out.images.join(", ")
+            "no room for the unwind tables of {}{}: stacks go through that code by frame pointer, or end there",
+            left_out.images.join(", "),
+            // No more names are kept.
+            if left_out.images.len() >= MOST_NAMES {
+                " and perhaps others"
+            } else {
+                ""
+            }
         ));
     }
     notes
@@ -313,5 +319,18 @@ mod tests {
         assert_eq!(collected_ms(&runs, 230_000), 40_000);
         forget_false_starts(&mut runs);
         assert_eq!(runs.len(), 2);
+    }
+
+    #[test]
+    fn where_no_more_names_are_kept_it_is_not_said_that_these_are_all() {
+        let notes = |images: usize| {
+            room_notes(&LeftOut {
+                images: vec!["a.so".to_owned(); images],
+                ..LeftOut::default()
+            })
+        };
+        assert_eq!(notes(0), [""; 0]);
+        assert!(notes(2)[0].contains("of a.so, a.so: stacks"));
+        assert!(notes(MOST_NAMES)[0].contains("a.so and perhaps others: stacks"));
     }
 }

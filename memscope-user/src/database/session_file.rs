@@ -85,12 +85,15 @@ pub struct Followed {
     pub unwatched_ms: u64,
 }
 
+/// Names kept of images whose tables found no room.
+pub const MOST_NAMES: usize = 64;
+
 /// Code that has no part in the unwind tables for want of room. Stacks end there, or go on by frame pointer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Executable mappings of the present generation.
     pub mappings: u64,
-    /// Files whose tables found no room, by name.
+    /// Files whose tables found no room, by name, up to [`MOST_NAMES`].
     pub images: Vec<String>,
 }
 

@@ -27,5 +27,5 @@ pub mod stored;
 pub mod table;
 
 pub use error::UnwindError;
-pub use session::{CodeMapping, CodeSource, ImageKey, Layout, LeftOutMappings, Refresh};
+pub use session::{CodeMapping, CodeSource, ImageKey, Layout, LeftOutMappings, Refresh, TableRoom};
 pub use table::{Coverage, UnwindTable, table_for_elf};

@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::table::{Coverage, SegmentPlace, UnwindTable, load_bias};
 use crate::target::address::{ElfAddress, FileOffset, RuntimeAddress};
 
+/// The most images with tables that a session has, some 300 bytes each in its file, 4 KiB at worst. A process has hundreds; one
+/// that loads ever new ones would let the file grow without end. Those without one are remembered up to twice as many in all.
+pub const MOST_IMAGES: usize = 1 << 12;
+
 /// Names an image: the same key is the same bytes. A build id, or device, inode and change time where there is none.
 pub type ImageKey = String;
 
@@ -65,6 +69,33 @@ pub struct Layout {
     pages: u32,
     rows: u32,
     placed: BTreeMap<ImageKey, Placed>,
+}
+
+/// Room for tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableRoom {
+    /// Of so many images.
+    pub images: usize,
+    /// Of so many pages together.
+    pub pages: u32,
+    /// Of so many rows.
+    pub rows: u32,
+}
+
+impl TableRoom {
+    /// Takes a table's part, if it is there.
+    pub fn take(&mut self, table: &UnwindTable) -> bool {
+        let left = |room: u32, part: usize| u32::try_from(part).ok().and_then(|part| room.checked_sub(part));
+        let (Some(images), Some(pages), Some(rows)) = (
+            self.images.checked_sub(usize::from(!table.pages.is_empty())),
+            left(self.pages, table.pages.len()),
+            left(self.rows, table.rows.len()),
+        ) else {
+            return false;
+        };
+        *self = Self { images, pages, rows };
+        true
+    }
 }
 
 /// What one refresh adds: to be written into PAGES and ROWS first, then as the new generation's mapping table.
@@ -129,11 +160,24 @@ impl Layout {
         (self.pages, self.rows)
     }
 
-    /// Pages and rows not in use.
+    /// What tables may still take.
     #[must_use]
-    pub fn room(&self) -> (u32, u32) {
-        let left = |capacity: u32, used: u32| capacity.saturating_sub(used);
-        (left(self.page_capacity, self.pages), left(self.row_capacity, self.rows))
+    pub fn room(&self) -> TableRoom {
+        TableRoom {
+            images: MOST_IMAGES.saturating_sub(self.with_table()),
+            pages: self.page_capacity.saturating_sub(self.pages),
+            rows: self.row_capacity.saturating_sub(self.rows),
+        }
+    }
+
+    /// Whether an image's table has been asked for.
+    #[must_use]
+    pub fn knows(&self, key: &str) -> bool {
+        self.placed.contains_key(key)
+    }
+
+    fn with_table(&self) -> usize {
+        self.placed.values().filter(|placed| placed.pages > 0).count()
     }
 
     /// Places the tables of images not seen before, and makes the mapping table. `load` is asked once for each new image;
@@ -154,6 +198,7 @@ impl Layout {
             without_room: Vec::new(),
             left_out: LeftOutMappings::default(),
         };
+        self.forget_unmapped(mappings);
         let mut kept: Vec<Candidate> = Vec::new();
         for mapping in mappings {
             let mut is_needed = false;
@@ -161,7 +206,9 @@ impl Layout {
                 is_needed = needed.contains(key);
                 if !self.placed.contains_key(key) {
                     let placed = self.place(key, load(key).as_deref(), &mut refresh);
-                    self.placed.insert(key.clone(), placed);
+                    if placed.pages > 0 || self.placed.len() < 2 * MOST_IMAGES {
+                        self.placed.insert(key.clone(), placed);
+                    }
                 }
             }
             let entry = self.entry(mapping);
@@ -191,6 +238,20 @@ impl Layout {
         refresh
     }
 
+    /// Images without a table take no room in the arrays; they are remembered while they are mapped, so that they are not read
+    /// again at every look.
+    fn forget_unmapped(&mut self, mappings: &[CodeMapping]) {
+        let mapped: BTreeSet<&str> = mappings
+            .iter()
+            .filter_map(|mapping| match &mapping.source {
+                CodeSource::Image(key) => Some(key.as_str()),
+                CodeSource::Bare | CodeSource::Trampoline => None,
+            })
+            .collect();
+        self.placed
+            .retain(|key, placed| placed.pages > 0 || mapped.contains(key.as_str()));
+    }
+
     fn place(&mut self, key: &str, table: Option<&UnwindTable>, refresh: &mut Refresh) -> Placed {
         let mut placed = Placed {
             first_page: self.pages,
@@ -205,26 +266,20 @@ impl Layout {
         placed.base = table.base;
         placed.segments.clone_from(&table.segments);
         placed.coverage = table.coverage;
-        let room_for = |used: u32, more: usize, capacity: u32| {
-            u32::try_from(more)
-                .ok()
-                .filter(|more| used.checked_add(*more).is_some_and(|sum| sum <= capacity))
-        };
-        let (Some(pages), Some(rows)) = (
-            room_for(self.pages, table.pages.len(), self.page_capacity),
-            room_for(self.rows, table.rows.len(), self.row_capacity),
-        ) else {
+        let all = self.room();
+        let mut room = all;
+        if !room.take(table) {
             refresh.without_room.push(key.to_owned());
             return placed;
-        };
+        }
         refresh.pages.extend(table.pages.iter().map(|page| Page {
             first_row: page.first_row.wrapping_add(self.rows),
             rows: page.rows,
         }));
         refresh.rows.extend_from_slice(&table.rows);
-        placed.pages = pages;
-        self.pages += pages;
-        self.rows += rows;
+        placed.pages = all.pages - room.pages;
+        self.pages += placed.pages;
+        self.rows += all.rows - room.rows;
         placed
     }
 

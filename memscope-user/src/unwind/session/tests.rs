@@ -136,3 +136,37 @@ fn of_too_many_mappings_with_tables_those_that_stacks_need_stay_and_the_rest_is_
         }
     );
 }
+
+#[test]
+fn an_image_without_a_table_is_forgotten_when_it_is_no_longer_mapped() {
+    let mut layout = Layout::new(10, 10);
+    layout.refresh(&[image(0x5000, "libc")], &NONE, |_| Some(table(1)));
+    for number in 0..10 {
+        layout.refresh(&[image(0x7000, &format!("made {number}"))], &NONE, |_| None);
+    }
+    let known: Vec<&str> = layout.placed().map(|(key, _)| key).collect();
+    assert_eq!(known, ["libc", "made 9"], "rows in the arrays stay");
+}
+
+#[test]
+fn tables_are_bounded_by_the_number_of_their_images_and_what_has_none_is_named() {
+    let mut layout = Layout::new(1 << 20, 1 << 20);
+    let mut refused = Vec::new();
+    for looks in 0..=16 {
+        let mappings: Vec<CodeMapping> = (0..MOST_IMAGES as u64 / 16)
+            .map(|number| image((number + 1) << 16, &format!("{looks} {number}")))
+            .collect();
+        let refresh = layout.refresh(&mappings, &NONE, |_| Some(table(1)));
+        let without = |entry: &&MappingEntry| **entry != MappingEntry::UNUSED && entry.pages == 0;
+        assert_eq!(
+            refresh.mappings.entries.iter().filter(without).count(),
+            refresh.without_room.len()
+        );
+        refused.extend(refresh.without_room);
+    }
+    assert_eq!(refused.len(), MOST_IMAGES / 16);
+    assert_eq!(layout.room().images, 0);
+    assert_eq!(layout.used().0 as usize, MOST_IMAGES);
+    layout.refresh(&[], &NONE, |_| None);
+    assert_eq!(layout.placed().count(), MOST_IMAGES);
+}
