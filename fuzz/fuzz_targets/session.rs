@@ -10,7 +10,7 @@ use memscope_ebpf::site::SiteRecord;
 use memscope::allocator::discovery::discover;
 use memscope::allocator::spec::{SavedSpec, SpecKind};
 use memscope::database::load::Capacities;
-use memscope::database::generations::MappedGeneration;
+use memscope::database::generations::{MappedGeneration, modules_at};
 use memscope::database::session_file::{LeftOut, Limits, Moment, Run, SCHEMA, SessionFile};
 use memscope::host::preflight::Accepted;
 use memscope::probe::exits;
@@ -36,11 +36,12 @@ fuzz_target!(init: seeds::plant([seed()]), |data: &[u8]| {
         let _used = (call.spec(), call.programs(), call.site.address());
     }
     let record = SiteRecord::default();
-    for generation in &file.generations {
+    for (index, generation) in file.generations.iter().enumerate() {
         let _belongs = (generation.holds(0), generation.holds(u16::MAX));
         let _believed = generation.believed(SiteIndex(1), &record, &[0, 1, u64::MAX]);
-        let map = ModuleMap::new(generation.modules.clone());
-        for segment in generation.modules.iter().flat_map(|module| &module.segments) {
+        let modules = modules_at(&file.generations, index);
+        let map = ModuleMap::new(modules.clone());
+        for segment in modules.iter().flat_map(|module| &module.segments) {
             for address in [segment.start, RuntimeAddress(segment.end.0.saturating_sub(1)), RuntimeAddress(u64::MAX)] {
                 let _located = map.locate(address).map(|found| (found.offset, found.module.name()));
                 let _id = site_id(map.identity(address), [map.identity(address)]);

@@ -17,7 +17,7 @@ use memscope_ebpf::site::SiteRecord;
 use super::error::CollectionError;
 use super::replaced::{Look, key_of};
 use super::settings::Settings;
-use crate::database::generations::{MappedGeneration, next_number};
+use crate::database::generations::{self, MOST_BYTES, MappedGeneration, next_number};
 use crate::database::load::Capacities;
 use crate::database::session::Session;
 use crate::database::session_file::{MOST_NAMES, Moment};
@@ -189,7 +189,7 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
     let file = &mut session.file;
     file.mappings_seen = Moment::now();
     // What a killed refresh wrote down and did not publish.
-    file.generations.retain(|generation| generation.number <= published);
+    generations::retain(&mut file.generations, |generation| generation.number <= published);
     if let Some(last) = file.generations.last_mut() {
         last.until = last.until.min(published);
     }
@@ -204,12 +204,18 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
             file.left_out.images.push(name);
         }
     }
+    let is_needed = |module: &SavedModule| key_of(module).is_some_and(|key| needed.contains(&key));
+    let (kept, left_out) = generations::with_room(&file.generations, &code.modules, is_needed, MOST_BYTES);
     let look = Look {
         modules: &code.modules,
+        kept: &kept,
         mappings: &code.mappings,
         sites,
     };
     let same_files = look.doubt(&mut file.generations, published);
+    if let Some(last) = file.generations.last_mut().filter(|_| same_files) {
+        last.left_out = last.left_out.max(left_out);
+    }
     if same_files && session.has_published(&refresh)? {
         session.file.write(&session.paths.file())?;
         return Ok(false);
@@ -219,14 +225,15 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
     let number = next_number(published, |number| carried.contains(&number));
     let file = &mut session.file;
     // A walk that began under the last generation but one may still end; one that began before is dropped.
-    file.generations.retain(|generation| {
+    generations::retain(&mut file.generations, |generation| {
         generation.until.saturating_add(1) >= published || carried.iter().any(|carried| generation.holds(*carried))
     });
     match file.generations.last_mut() {
         Some(last) if same_files && last.until + 1 == number => last.until = number,
         _ => {
             look.leave(&mut file.generations);
-            file.generations.push(MappedGeneration::new(number, code.modules));
+            let next = MappedGeneration::new(number, kept);
+            generations::follow(&mut file.generations, MappedGeneration { left_out, ..next });
         }
     }
     session.file.write(&session.paths.file())?;

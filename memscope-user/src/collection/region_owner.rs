@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::rc::Rc;
 
 use memscope_ebpf::live::SiteIndex;
 
 use crate::allocator::catalogue::AllocatorName;
 use crate::database::error::DatabaseError;
-use crate::database::generations::of_site;
+use crate::database::generations::modules_of_site;
 use crate::database::live_set::{RawEntry, Selection};
 use crate::database::session::{LiveTotals, Session};
 use crate::database::sites::SiteTable;
@@ -36,6 +37,8 @@ pub struct RegionOwners<'a> {
     /// Paths of modules whose mappings are not the program's.
     libraries: BTreeSet<&'a str>,
     known: HashMap<SiteIndex, bool>,
+    /// What was mapped, by the generation that sites carry.
+    mapped: HashMap<u16, Option<Rc<[SavedModule]>>>,
 }
 
 impl<'a> RegionOwners<'a> {
@@ -55,6 +58,7 @@ impl<'a> RegionOwners<'a> {
             table,
             libraries,
             known: HashMap::new(),
+            mapped: HashMap::new(),
         }
     }
 
@@ -84,14 +88,16 @@ impl<'a> RegionOwners<'a> {
     }
 
     /// A region whose stack is not known is told: better one too many than one kept back.
-    fn look(&self, site: SiteIndex) -> bool {
+    fn look(&mut self, site: SiteIndex) -> bool {
         let Some(site) = self.table.get(site) else { return true };
         let frames: Vec<RuntimeAddress> = site.frames().map(|frame| frame.address).collect();
         let Some(caller) = frames.first() else { return true };
-        let Some(generation) = of_site(&self.session.file.generations, site.record.generation) else {
-            return true;
-        };
-        let module = holding(&generation.modules, *caller);
+        let generations = &self.session.file.generations;
+        let carried = site.record.generation;
+        let mapped = self.mapped.entry(carried);
+        let mapped = mapped.or_insert_with(|| modules_of_site(generations, carried).map(Rc::from));
+        let Some(modules) = mapped.clone() else { return true };
+        let module = holding(&modules, *caller);
         if module.is_some_and(|module| self.is_library(&module.path)) {
             return false;
         }
@@ -100,7 +106,7 @@ impl<'a> RegionOwners<'a> {
         }
         let call = self.session.file.calls.get(usize::from(site.record.call));
         let linked_in = call.is_some_and(|call| call.module == self.session.file.exe);
-        !(linked_in && self.makes_stacks(&generation.modules, *caller))
+        !(linked_in && self.makes_stacks(&modules, *caller))
     }
 
     fn is_library(&self, path: &Path) -> bool {

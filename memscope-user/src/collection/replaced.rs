@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use memscope_ebpf::site::SiteRecord;
 
-use crate::database::generations::{Leaving, MappedGeneration, Range};
+use crate::database::generations::{Leaving, MappedGeneration, Range, modules_at};
 use crate::symbol::{FileStamp, SavedModule, SavedSegment};
 use crate::target::address::{FileOffset, RuntimeAddress};
 use crate::unwind::CodeMapping;
@@ -14,6 +14,8 @@ use crate::unwind::CodeMapping;
 pub(super) struct Look<'a> {
     /// Files with executable mappings.
     pub(super) modules: &'a [SavedModule],
+    /// Those of them that the session has room for.
+    pub(super) kept: &'a [SavedModule],
     /// All executable mappings, with code that no file names.
     pub(super) mappings: &'a [CodeMapping],
     /// The sites as they were before it: what was counted by then was walked before it.
@@ -24,13 +26,15 @@ impl<'a> Look<'a> {
     /// Notes with the generations that walks have used since the look before, the published one and the one before that, which of
     /// their stacks are in doubt by this look. `true`: the files are those of the published generation.
     pub(super) fn doubt(&self, generations: &mut [MappedGeneration], published: u64) -> bool {
-        let Some((last, before)) = generations.split_last_mut().filter(|(last, _)| last.until == published) else {
+        let present = generations.len().checked_sub(1);
+        let Some(present) = present.filter(|last| generations[*last].until == published) else {
             return false;
         };
-        if let Some(left) = before.last_mut() {
-            self.doubt_the_left(left);
+        if let Some(left) = present.checked_sub(1) {
+            self.doubt_the_left(generations, left);
         }
-        if last.modules == self.modules {
+        let last = &mut generations[present];
+        if last.modules == self.kept {
             last.verified = self.counted(last);
             return true;
         }
@@ -44,19 +48,18 @@ impl<'a> Look<'a> {
 
     /// Of a generation that walks had left before this look: the first such look tells, and by a later one all its stacks have
     /// been counted.
-    fn doubt_the_left(&self, left: &mut MappedGeneration) {
-        if !left.leaving.replaced.is_empty() {
+    fn doubt_the_left(&self, generations: &mut [MappedGeneration], left: usize) {
+        let counted = self.counted(&generations[left]);
+        let leaving = &generations[left].leaving;
+        if !leaving.replaced.is_empty() || counted == leaving.verified {
             return;
         }
-        let counted = self.counted(left);
-        if counted == left.leaving.verified {
-            return;
-        }
-        let replaced = self.replaced(&left.modules);
+        let replaced = self.replaced(&modules_at(generations, left));
+        let leaving = &mut generations[left].leaving;
         if replaced.is_empty() {
-            left.leaving.verified = counted;
+            leaving.verified = counted;
         } else {
-            left.leaving.replaced = replaced;
+            leaving.replaced = replaced;
         }
     }
 
@@ -101,18 +104,23 @@ impl<'a> Look<'a> {
         for was in were {
             for segment in &was.segments {
                 let first = self.mappings.partition_point(|mapping| mapping.end <= segment.start);
-                for mapping in self.mappings[first..]
-                    .iter()
-                    .take_while(|mapping| mapping.start < segment.end)
-                {
+                let here = self.mappings[first..].iter();
+                // Small pieces of other code, as a JIT maps them, are one range.
+                let mut run: Option<Range> = None;
+                for mapping in here.take_while(|mapping| mapping.start < segment.end) {
                     let is = now.get(&mapping.start);
-                    if !is.is_some_and(|is| same_file(was, is) && same_place(segment, mapping)) {
-                        ranges.push(Range {
-                            start: segment.start.max(mapping.start),
-                            end: segment.end.min(mapping.end),
-                        });
+                    if is.is_some_and(|is| same_file(was, is) && same_place(segment, mapping)) {
+                        ranges.extend(run.take());
+                        continue;
                     }
+                    let end = segment.end.min(mapping.end);
+                    run.get_or_insert(Range {
+                        start: segment.start.max(mapping.start),
+                        end,
+                    })
+                    .end = end;
                 }
+                ranges.extend(run);
             }
         }
         ranges
@@ -159,7 +167,7 @@ mod tests {
     use memscope_ebpf::live::SiteIndex;
 
     use super::*;
-    use crate::database::generations::of_site;
+    use crate::database::generations::{follow, of_site};
     use crate::target::address::BuildId;
     use crate::target::mapping::FileKey;
     use crate::unwind::CodeSource;
@@ -205,6 +213,7 @@ mod tests {
     fn ranges(were: &[SavedModule], are: &[SavedModule], mappings: &[CodeMapping]) -> Vec<(u64, u64)> {
         let look = Look {
             modules: are,
+            kept: are,
             mappings,
             sites: &[],
         };
@@ -224,6 +233,17 @@ mod tests {
         assert_eq!(of(&[library(1, 0x6000, 0x1000)]), [(0x6000, 0x7000)], "elsewhere in it");
         let bare = mappings(&[library(0, 0xa000, 0)]);
         assert_eq!(ranges(&were, &[], &bare), [(0xa000, 0xb000)]);
+        let mut pieces = bare;
+        pieces[0].start = RuntimeAddress(0xa800);
+        pieces.insert(
+            0,
+            CodeMapping {
+                start: RuntimeAddress(0x9000),
+                end: RuntimeAddress(0x9100),
+                ..pieces[0].clone()
+            },
+        );
+        assert_eq!(ranges(&were, &[], &pieces), [(0x9000, 0xb000)], "one range a run");
     }
 
     #[test]
@@ -263,6 +283,7 @@ mod tests {
         let mappings = mappings(are);
         let look = Look {
             modules: are,
+            kept: are,
             mappings: &mappings,
             sites,
         };
@@ -271,7 +292,7 @@ mod tests {
             return false;
         }
         look.leave(generations);
-        generations.push(MappedGeneration::new(next, are.to_vec()));
+        follow(generations, MappedGeneration::new(next, are.to_vec()));
         true
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::database::generations::of_site;
+use crate::database::generations::modules_of_site;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
 use crate::report::stack_shares::StackShares;
@@ -25,10 +25,9 @@ pub fn of(session: &Session, sites: &SiteTable) -> StackShares {
 /// The module of a stack's last frame, as reports show it.
 fn last_module(session: &Session, maps: &mut BTreeMap<u16, ModuleMap>, site: &RawSite<'_>) -> String {
     let generation = site.record.generation;
-    let modules = maps.entry(generation).or_insert_with(|| {
-        let mapped = of_site(&session.file.generations, generation);
-        ModuleMap::new(mapped.map(|mapped| mapped.modules.clone()).unwrap_or_default())
-    });
+    let modules = maps
+        .entry(generation)
+        .or_insert_with(|| ModuleMap::new(modules_of_site(&session.file.generations, generation).unwrap_or_default()));
     // A return address is told by the call before it.
     let last = site.frames().next_back().map(|frame| {
         let back = u64::from(frame.is_return_address);

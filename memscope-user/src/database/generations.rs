@@ -6,12 +6,17 @@
 //! ranges are written down; sites that were counted up while the file was seen to be in its place stay believed, of all
 //! others the frames end where they enter such a range.
 
+mod difference;
+mod kept;
+
 use std::collections::BTreeMap;
 
 use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::SiteRecord;
 use serde::{Deserialize, Serialize};
 
+pub use self::difference::Difference;
+pub use self::kept::{MOST_BYTES, follow, modules_at, modules_of_site, retain, with_room};
 use super::sites::RawFrame;
 use crate::symbol::SavedModule;
 use crate::target::address::RuntimeAddress;
@@ -23,8 +28,14 @@ pub struct MappedGeneration {
     pub number: u64,
     /// The number of the last. Further ones differ in code that no file names.
     pub until: u64,
-    /// By file.
+    /// By file; of the present generation, and of those without a [`Difference`].
     pub modules: Vec<SavedModule>,
+    /// How its modules differ from the next one's.
+    #[serde(default)]
+    pub difference: Option<Difference>,
+    /// Files beside these for which there was no room: addresses in them have no names.
+    #[serde(default)]
+    pub left_out: u64,
     /// Ranges where another file was found to be mapped by the next look.
     #[serde(default)]
     pub replaced: Vec<Range>,
@@ -63,6 +74,8 @@ impl MappedGeneration {
             number,
             until: number,
             modules,
+            difference: None,
+            left_out: 0,
             replaced: Vec::new(),
             verified: BTreeMap::new(),
             leaving: Leaving {
