@@ -199,6 +199,7 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
         .layout
         .refresh(&code.mappings, &needed, |key| code.tables.remove(key));
     file.left_out.mappings = refresh.left_out.all() as u64;
+    file.left_out.mappings_with_table = refresh.left_out.with_table as u64;
     for name in code.without_room {
         if !file.left_out.images.contains(&name) && file.left_out.images.len() < MOST_NAMES {
             file.left_out.images.push(name);

@@ -239,10 +239,10 @@ pub fn room_notes(left_out: &LeftOut) -> Vec<String> {
     let mut notes = Vec::new();
     if left_out.mappings > 0 {
         notes.push(format!(
-            "{} executable mappings were left out: the unwinder's table holds {MAX_MAPPINGS} in all, first of the program \
-             and of what holds probed functions, then of code with unwind tables, the largest first; stacks that lead into \
-             the others end there",
-            left_out.mappings
+            "{} executable mappings were left out, {} of them with unwind tables: the unwinder's table holds {MAX_MAPPINGS} \
+             in all, first of the program and of what holds probed functions, then of code with unwind tables, the largest \
+             first; stacks that lead into the others end there",
+            left_out.mappings, left_out.mappings_with_table
         ));
     }
     if !left_out.images.is_empty() {

@@ -93,6 +93,9 @@ pub const MOST_NAMES: usize = 64;
 pub struct LeftOut {
     /// Executable mappings of the present generation.
     pub mappings: u64,
+    /// How many of them are of files with an unwind table.
+    #[serde(default)]
+    pub mappings_with_table: u64,
     /// Files whose tables found no room, by name, up to [`MOST_NAMES`].
     pub images: Vec<String>,
 }

@@ -54,6 +54,7 @@ fn json_is_what_the_schemas_say() {
         },
         left_out: LeftOut {
             mappings: 3,
+            mappings_with_table: 1,
             images: vec!["a.so".to_owned()],
         },
         sites: Used { used: 1, capacity: 2 },
