@@ -54,6 +54,13 @@ fn the_time_after_the_thread_of_the_probes_ended_is_a_gap() {
     let before = json(&memscope, &pid);
     let seconds = |database: &serde_json::Value| database["collection"]["seconds"].as_u64().expect("seconds");
     assert!(seconds(&before) < BLIND.as_secs(), "{}", before["collection"]);
+    let report = memscope.ok(&["report", &pid, "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&report.stdout).expect("JSON");
+    let window_ms = report["databases"][0]["window_ms"].as_u64().expect("a window");
+    assert!(
+        window_ms < 1000 * BLIND.as_secs(),
+        "it shows no time in which nothing was born: {window_ms} ms"
+    );
     memscope.ok(&["attach", &pid]);
     let after = json(&memscope, &pid);
     let gap = after["collection"]["gaps"][0]["seconds"].as_u64().expect("a gap");

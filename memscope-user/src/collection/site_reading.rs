@@ -43,6 +43,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
     let now_ms = moment_of(session, collection.state)?;
     let up_to = session.last_number()?;
     let collected = window(session, now_ms)?;
+    let watched_until_ms = collected.end;
     let window = span
         .from
         .as_ref()
@@ -108,6 +109,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
         collection,
         at_unix_s: Moment::now().unix_s,
         at_monotonic_ms: now_ms,
+        watched_until_ms,
         window,
         sites,
         gaps,
@@ -155,14 +157,10 @@ pub fn read_moment(session: &Session) -> Result<Snapshot, CollectionError> {
 
 /// The time in which blocks were collected, milliseconds of CLOCK_MONOTONIC.
 fn window(session: &Session, now_ms: u64) -> Result<Range<u64>, CollectionError> {
-    let collection = status::collection(session)?;
     let start_ms = status::first_start_ms(session)?.unwrap_or(now_ms);
-    let end_ms = match collection.state {
-        CollectionState::Collecting => now_ms,
-        // Nothing is born once collection has ended: that time says nothing of any site.
-        _ => now_ms.min(status::collected_until_ms(session)?.unwrap_or(start_ms).max(start_ms)),
-    };
-    Ok(start_ms..end_ms)
+    // No birth is seen once collection has ended, or sees nothing any more: that time says nothing of any site.
+    let end_ms = status::collected_until_ms(session)?.unwrap_or(start_ms).max(start_ms);
+    Ok(start_ms..now_ms.min(end_ms))
 }
 
 fn alive(

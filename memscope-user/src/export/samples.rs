@@ -93,6 +93,7 @@ pub(crate) fn report(sites: Vec<SiteFigures>) -> SitesReport {
         },
         at_unix_s: 1_700_007_200,
         at_monotonic_ms: 9_000_000,
+        watched_until_ms: 9_000_000,
         window: 1_800_000..9_000_000,
         sites,
         gaps: Vec::new(),

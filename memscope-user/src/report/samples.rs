@@ -249,6 +249,7 @@ pub fn sites_report(window_ms: u64) -> SitesReport {
         },
         at_unix_s: 1_700_000_000 + window_ms / 1000,
         at_monotonic_ms: 5_000_000 + window_ms,
+        watched_until_ms: 5_000_000 + window_ms,
         window: 5_000_000..5_000_000 + window_ms,
         sites: Vec::new(),
         gaps: Vec::new(),

@@ -144,6 +144,9 @@ pub struct SitesReport {
     pub at_unix_s: u64,
     /// The same moment, milliseconds of CLOCK_MONOTONIC.
     pub at_monotonic_ms: u64,
+    /// Until when births and frees were seen, milliseconds of CLOCK_MONOTONIC: the moment of reading while collection runs and
+    /// sees anything, else its end.
+    pub watched_until_ms: u64,
     /// The time the birth histograms cover, milliseconds of CLOCK_MONOTONIC: from the first start of collection to the
     /// moment of reading, or to the end of collection.
     pub window: Range<u64>,

@@ -217,7 +217,7 @@ fn put_containers_behind_contents(report: &SitesReport, judgements: &mut [Judgem
 /// Time since the window ended in which frees were still seen: only a span of marks ends before its collection does.
 fn settled_ms(report: &SitesReport) -> u64 {
     match report.collection.state {
-        CollectionState::Collecting => report.at_monotonic_ms.saturating_sub(report.window.end),
+        CollectionState::Collecting => report.watched_until_ms.saturating_sub(report.window.end),
         _ => 0,
     }
 }

@@ -197,6 +197,7 @@ fn a_span_that_ended_is_judged_once_it_has_settled() {
     ended.window = ended.window.start..ended.window.start + 5_000;
     for (settled, verdict) in [(500, Verdict::Undecided), (10_000, Verdict::Leaking)] {
         ended.at_monotonic_ms = ended.window.end + settled;
+        ended.watched_until_ms = ended.at_monotonic_ms;
         for site in &mut ended.sites {
             site.oldest_ms = site.oldest_ms.map(|_| settled + 5_000);
             site.youngest_ms = site.youngest_ms.map(|_| settled);
@@ -207,12 +208,24 @@ fn a_span_that_ended_is_judged_once_it_has_settled() {
     }
 }
 
+/// The thread of the probes has ended: blocks that are freed since look alive.
+#[test]
+fn time_in_which_nothing_was_seen_settles_nothing() {
+    let mut blind = report(&[&leak(64)]);
+    blind.window = blind.window.start..blind.window.start + 5_000;
+    (blind.at_monotonic_ms, blind.watched_until_ms) = (blind.window.end + 600_000, blind.window.end);
+    let site = &mut blind.sites[0];
+    (site.oldest_ms, site.youngest_ms) = (Some(605_000), Some(600_000));
+    assert_eq!(judge_database(&blind, &()).judgements[0].verdict, Verdict::Undecided);
+}
+
 #[test]
 fn a_span_that_ended_is_judged_by_its_even_part_and_an_uneven_one_needs_a_longer_span() {
     let judged = |births: &dyn Fn(usize) -> u64| {
         let mut ended = report(&[&leak(64)]);
         ended.window = ended.window.start..ended.window.start + 3_000;
         ended.at_monotonic_ms = ended.window.end + 11_000;
+        ended.watched_until_ms = ended.at_monotonic_ms;
         let site = &mut ended.sites[0];
         (site.oldest_ms, site.youngest_ms) = (Some(14_000), Some(11_000));
         for (bin, amount) in site.births.iter_mut().enumerate() {
