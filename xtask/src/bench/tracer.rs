@@ -121,6 +121,24 @@ fn wait_for_probes<'m>(mut child: Child, before: f64, target: &mut Talker) -> Re
     bail!("its probes did not fire within 30 s")
 }
 
+/// bpftrace now and then misses one interrupt and goes on for ever.
+fn interrupt(mut child: Child) -> Result<()> {
+    for _ in 0..15 {
+        let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+        interrupted.context("cannot run kill")?;
+        let patience = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < patience {
+            if child.try_wait().context("cannot wait for the tracer")?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    bail!("the tracer did not end within 30 s of its first interrupt")
+}
+
 /// An attached tracer; [`Attached::detach`] takes it away.
 pub enum Attached<'m> {
     Nothing,
@@ -141,11 +159,7 @@ impl Attached<'_> {
             Self::Memscope(memscope, pid) => {
                 memscope.ok(&["detach", &pid.to_string()])?;
             }
-            Self::Process(mut child) => {
-                let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-                interrupted.context("cannot run kill")?;
-                child.wait().context("cannot wait for the tracer")?;
-            }
+            Self::Process(child) => interrupt(child)?,
         }
         Ok(())
     }
