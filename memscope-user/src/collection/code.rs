@@ -210,6 +210,7 @@ pub fn update(session: &mut Session, mut code: Code, sites: &[SiteRecord]) -> Re
     let look = Look {
         modules: &code.modules,
         kept: &kept,
+        left_out,
         mappings: &code.mappings,
         sites,
     };

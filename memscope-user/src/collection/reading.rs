@@ -175,7 +175,7 @@ pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
     let state = status::state(session)?;
     let blind = status::blind_since(session)?;
     if state == CollectionState::Exited && !status::was_watched_to_its_end(session)? {
-        let why = if blind.is_some() {
+        let why = if blind.is_some() && status::stopped_by_budget(session)?.is_none() {
             "the thread that the probes were bound to had ended"
         } else {
             "collection had been stopped"

@@ -16,6 +16,8 @@ pub(super) struct Look<'a> {
     pub(super) modules: &'a [SavedModule],
     /// Those of them that the session has room for.
     pub(super) kept: &'a [SavedModule],
+    /// Files beside them for which there was no room.
+    pub(super) left_out: u64,
     /// All executable mappings, with code that no file names.
     pub(super) mappings: &'a [CodeMapping],
     /// The sites as they were before it: what was counted by then was walked before it.
@@ -35,7 +37,10 @@ impl<'a> Look<'a> {
         }
         let last = &mut generations[present];
         if last.modules == self.kept {
-            last.verified = self.counted(last);
+            // Whether files without room are the same nobody can say.
+            if last.left_out == 0 && self.left_out == 0 {
+                last.verified = self.counted(last);
+            }
             return true;
         }
         let replaced = self.replaced(&last.modules);
@@ -49,9 +54,12 @@ impl<'a> Look<'a> {
     /// Of a generation that walks had left before this look: the first such look tells, and by a later one all its stacks have
     /// been counted.
     fn doubt_the_left(&self, generations: &mut [MappedGeneration], left: usize) {
-        let counted = self.counted(&generations[left]);
         let leaving = &generations[left].leaving;
-        if !leaving.replaced.is_empty() || counted == leaving.verified {
+        if leaving.is_over || !leaving.replaced.is_empty() {
+            return;
+        }
+        let counted = self.counted(&generations[left]);
+        if counted == generations[left].leaving.verified {
             return;
         }
         let replaced = self.replaced(&modules_at(generations, left));
@@ -69,13 +77,19 @@ impl<'a> Look<'a> {
             return;
         };
         last.leaving = Leaving {
-            replaced: Vec::new(),
             verified: self.counted(last),
+            ..Leaving::default()
         };
-        // No walk uses them any more.
-        for generation in before {
-            if generation.leaving.replaced.is_empty() {
-                generation.leaving.verified.clear();
+        // No walk uses them any more, and this look has told of those that did.
+        for Leaving {
+            replaced,
+            verified,
+            is_over,
+        } in before.iter_mut().map(|generation| &mut generation.leaving)
+        {
+            *is_over = true;
+            if replaced.is_empty() {
+                verified.clear();
             }
         }
     }
@@ -167,7 +181,7 @@ mod tests {
     use memscope_ebpf::live::SiteIndex;
 
     use super::*;
-    use crate::database::generations::{follow, of_site};
+    use crate::database::generations::{follow, of_site, retain};
     use crate::target::address::BuildId;
     use crate::target::mapping::FileKey;
     use crate::unwind::CodeSource;
@@ -214,6 +228,7 @@ mod tests {
         let look = Look {
             modules: are,
             kept: are,
+            left_out: 0,
             mappings,
             sites: &[],
         };
@@ -284,6 +299,7 @@ mod tests {
         let look = Look {
             modules: are,
             kept: are,
+            left_out: 0,
             mappings: &mappings,
             sites,
         };
@@ -350,7 +366,20 @@ mod tests {
         assert_eq!(believed(&generations, &later), [2, 2, 1]);
         // Two generations later nothing is kept for the first.
         assert!(look(&mut generations, 4, &[program, another], &later));
-        assert!(!generations[0].is_doubted() && generations[0].leaving == Leaving::default());
+        assert!(!generations[0].is_doubted() && generations[0].leaving.verified.is_empty());
         assert_eq!(believed(&generations, &later), [2, 2, 1]);
+        // Nor is it taken for the one that walks have just left when those in between go: no site of theirs is left, or a
+        // refresh was killed before it published its own.
+        retain(&mut generations, |generation| {
+            generation.number != 2 && generation.number != 3
+        });
+        let sites = [site(1, 5)];
+        assert!(!look(
+            &mut generations,
+            5,
+            &[library(1, 0x9000, 0), library(3, 0x5000, 0)],
+            &sites
+        ));
+        assert_eq!(believed(&generations, &sites), [2]);
     }
 }

@@ -88,7 +88,7 @@ pub fn read_sites_born(session: &Session, span: &Span) -> Result<SitesReport, Co
         if span.is_whole() && collection.state == CollectionState::Replaced {
             site.estimate_allocated(sampling);
         } else {
-            site.settle(sampling);
+            site.settle(sampling.filter(|sampling| sampling.had_begun_by(window.end)));
         }
         if sampling.is_some() && site.figures.sampled.is_none() {
             site.figures.sampled = Some(Sampled::default());

@@ -55,6 +55,9 @@ pub struct Leaving {
     pub replaced: Vec<Range>,
     /// By site: the blocks it had allocated before the look that ended the generation. Kept while it may matter.
     pub verified: BTreeMap<u32, u64>,
+    /// That look has been, and no walk uses the generation any more.
+    #[serde(default)]
+    pub is_over: bool,
 }
 
 /// Addresses.
@@ -81,6 +84,7 @@ impl MappedGeneration {
             leaving: Leaving {
                 replaced: Vec::new(),
                 verified: BTreeMap::new(),
+                is_over: false,
             },
         }
     }

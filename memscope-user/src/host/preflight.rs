@@ -91,7 +91,9 @@ pub fn look(target: &Target, survey: &Survey) -> Vec<Finding> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let threads = statuses_of_threads(target);
     findings.extend(seccomp(&threads, survey));
-    findings.extend(threads.iter().find_map(|status| debugger(status)));
+    // A debugger before a tracer that only looks.
+    let tracers = threads.iter().filter_map(|status| debugger(status));
+    findings.extend(tracers.max_by_key(|finding| finding.danger.is_some()));
     findings.extend(exceptions(survey));
     findings.extend(memory(&read("status"), &read("limits"), read("maps").lines().count()));
     findings.extend(single_stepped(survey));

@@ -110,6 +110,12 @@ impl Sampling {
         self.since_ms.is_none()
     }
 
+    /// Whether any block of a time that ended then can have been sampled, milliseconds of CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn had_begun_by(&self, end_ms: u64) -> bool {
+        self.since_ms.is_none_or(|since_ms| since_ms < end_ms)
+    }
+
     /// How many blocks of about this size each that was recorded stands for.
     #[must_use]
     pub fn stands_for(&self, size: f64) -> f64 {

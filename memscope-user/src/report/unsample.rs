@@ -79,6 +79,14 @@ impl Factor {
 /// What was alive is estimated block by block; what was allocated is known in sum only.
 fn estimate(site: &mut SiteFigures, sampling: Sampling) -> Factor {
     let factor = Factor::of(site.sampled);
+    // After an exec nobody can say what became of these.
+    let unknown = Amount {
+        blocks: site
+            .allocated
+            .blocks
+            .saturating_sub(site.freed.blocks + site.live.blocks),
+        bytes: site.allocated.bytes.saturating_sub(site.freed.bytes + site.live.bytes),
+    };
     if let Some(sampled) = site.sampled {
         site.live = sampled.estimated;
     }
@@ -88,7 +96,9 @@ fn estimate(site: &mut SiteFigures, sampling: Sampling) -> Factor {
     // By their own mean size: by that of all, frees of large blocks would be lost among small ones that stay.
     site.freed = sampling.scaled(site.freed);
     site.allocated = site.freed;
-    site.allocated.add(site.live.blocks, site.live.bytes);
+    for part in [site.live, sampling.scaled(unknown)] {
+        site.allocated.add(part.blocks, part.bytes);
+    }
     factor
 }
 
@@ -153,6 +163,17 @@ mod tests {
         figures(&mut report);
         assert_eq!(report.sites[0].freed, amount(50, 50_000_000));
         assert_eq!(report.sites[0].allocated, amount(6432 + 50, 643_200 + 50_000_000));
+    }
+
+    #[test]
+    fn what_was_allocated_by_a_program_that_is_gone_is_estimated_though_nobody_knows_what_of_it_lived() {
+        let mut report = sampled_report(None);
+        let site = &mut report.sites[0];
+        (site.live, site.freed, site.sampled) = (Amount::default(), Amount::default(), None);
+        figures(&mut report);
+        // 100 blocks of 100 bytes, each recorded once in 100.5.
+        assert_eq!(report.sites[0].allocated, amount(10_050, 1_005_008));
+        assert_eq!(report.sites[0].freed, Amount::default());
     }
 
     #[test]

@@ -26,9 +26,14 @@ impl Program {
     pub fn of(target: &Target) -> io::Result<Self> {
         let pid = target.memory_pid();
         let file = std::fs::metadata(format!("/proc/{pid}/exe"))?;
+        let auxiliary = Auxiliary::of(pid)?;
+        if auxiliary.entry == 0 {
+            // Of a thread that has just ended older kernels show nothing, without an error.
+            return Err(io::Error::other("its auxiliary vector is empty"));
+        }
         Ok(Self {
             file: (file.dev(), file.ino()),
-            auxiliary: Auxiliary::of(pid)?,
+            auxiliary,
         })
     }
 

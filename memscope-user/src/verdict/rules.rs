@@ -96,7 +96,7 @@ pub(super) fn judge_sampled_site(
     };
     let series = Series::new(past, &now);
     let (mut verdict, mut reason) = decide(site, &births, &series);
-    let held_back = sampled.and_then(|sampled| sampled.hold_back(site, reason));
+    let held_back = sampled.and_then(|sampled| sampled.hold_back(site, past, reason));
     (verdict, reason) = held_back.unwrap_or((verdict, reason));
     let survivors = births.survivors().blocks;
     let seen = Seen {

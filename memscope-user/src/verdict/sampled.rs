@@ -6,6 +6,7 @@
 use super::births::Births;
 use super::container;
 use super::judgement::{Need, Reason, Verdict};
+use super::past::PastPoint;
 use super::rules::SiteView;
 use super::thresholds::MIN_SURVIVORS;
 use crate::report::sites::Sampling;
@@ -43,9 +44,16 @@ impl SampledSince {
     /// What to say in the place of a verdict: of one that says that births have ended, where births that went on as before
     /// would have left fewer than [`EXPECTED_IN_SAMPLE`] blocks in the sample; and of one that says that they have become
     /// fewer, where chance could have left as few there. `None` when it holds. That of a buffer always does: had it grown
-    /// unseen, the block that is alive would be gone.
-    pub(super) fn hold_back(&self, site: &SiteView<'_>, reason: Reason) -> Option<(Verdict, Reason)> {
-        if container::replaced_smaller_ones(site) {
+    /// unseen, the block that is alive would be gone. Only one that has always been alone: of several, the one that is left
+    /// may be another.
+    pub(super) fn hold_back(
+        &self,
+        site: &SiteView<'_>,
+        past: &[PastPoint],
+        reason: Reason,
+    ) -> Option<(Verdict, Reason)> {
+        let alone = site.live.blocks == 1 && !past.is_empty() && past.iter().all(|point| point.live.blocks <= 1);
+        if alone && container::replaced_smaller_ones(site) {
             return None;
         }
         let (expected, says_so, needed) = match reason {

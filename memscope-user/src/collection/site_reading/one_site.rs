@@ -335,6 +335,33 @@ mod tests {
     }
 
     #[test]
+    fn a_span_that_ended_before_sampling_began_is_as_it_was_recorded() {
+        let sampling = Sampling {
+            sample_bytes: SAMPLE_BYTES,
+            since_ms: Some(60_000),
+        };
+        let freed_until = |end_ms| {
+            let mut reading = SiteReading::of(SiteFigures::empty(SiteId(1), site_stack("work")));
+            // Since then five hundred have been sampled, and freed.
+            reading.add_totals(&SiteRecord {
+                allocated: 10_500,
+                allocated_bytes: 10_500 * SIZE,
+                sampled: 500,
+                sampled_bytes: 500 * SIZE,
+                ..SiteRecord::default()
+            });
+            reading.figures.allocated = Amount {
+                blocks: 10_000,
+                bytes: 10_000 * SIZE,
+            };
+            reading.settle(Some(sampling).filter(|sampling| sampling.had_begun_by(end_ms)));
+            reading.figures.freed.blocks
+        };
+        assert_eq!(freed_until(60_000), 10_000);
+        assert!(freed_until(60_001) > 10_000);
+    }
+
+    #[test]
     fn a_steady_leak_stays_one_or_undecided_when_its_blocks_are_sampled_on_the_way() {
         let mut leaking = 0;
         for seed in 1..=100u32 {

@@ -110,6 +110,33 @@ fn an_end_that_the_sample_would_have_shown_takes_the_leak_back() {
 }
 
 /// A buffer that was replaced unseen is no longer there: the one that is there has not grown.
+/// Of two blocks one grew, and was replaced by one that is not in the sample: what is left is the other, and no end of growth.
+#[test]
+fn the_block_beside_a_buffer_that_grows_unseen_is_no_buffer_that_has_ended() {
+    let vector = buffer((1..168).map(|step| (step * 500, step * 65_536)));
+    let beside = |mut point: PastPoint| {
+        point.live.add(1, 1 << 30);
+        point.allocated.add(1, 1 << 30);
+        point
+    };
+    let known = Known {
+        found: None,
+        points: [8_000, 23_000, 38_000, 53_000, 68_000, 83_000, 98_000]
+            .map(|at| beside(vector.point(at)))
+            .to_vec(),
+    };
+    let mut report = thinned(&vector, 100_000);
+    let site = &mut report.sites[0];
+    // The large one is left, the buffer's last block is not.
+    site.allocated.add(1, 1 << 30);
+    site.live = Amount {
+        blocks: 1,
+        bytes: 1 << 30,
+    };
+    let judgement = judge_database(&report, &known).judgements[0];
+    assert!(matches!(judgement.reason, Reason::Needs(_)), "{judgement:?}");
+}
+
 #[test]
 fn a_buffer_that_has_ended_is_not_held_back_by_a_sample() {
     let vector = buffer((1..168).map(|step| (step * 500, step * 65_536)));
