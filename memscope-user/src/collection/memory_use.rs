@@ -5,7 +5,9 @@ use crate::target::process::Target;
 /// Resident bytes (`VmRSS`), as long as the process is the one that was meant; `None` when it has ended or cannot be read.
 #[must_use]
 pub fn resident(target: &Target) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", target.memory_pid())).ok()?;
+    let status = std::fs::read(format!("/proc/{}/status", target.memory_pid())).ok()?;
+    // Its name need not be text.
+    let status = String::from_utf8_lossy(&status);
     // Read before the check: a process that took over the PID afterwards is not the one that was read.
     target.is_alive().then(|| vm_rss(&status))?
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::path::Path;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -88,7 +89,7 @@ impl fmt::Display for Finding {
 pub fn look(target: &Target, survey: &Survey) -> Vec<Finding> {
     let mut findings = Vec::new();
     let pid = target.memory_pid();
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let read = |file: &str| text_of(Path::new(&format!("/proc/{pid}/{file}"))).unwrap_or_default();
     let threads = statuses_of_threads(target);
     findings.extend(seccomp(&threads, survey));
     // A debugger before a tracer that only looks.
@@ -108,8 +109,14 @@ fn statuses_of_threads(target: &Target) -> Vec<String> {
     let threads = fs::read_dir(format!("/proc/{}/task", target.id.pid));
     let statuses = threads.into_iter().flatten().flatten();
     statuses
-        .filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok())
+        .filter_map(|thread| text_of(&thread.path().join("status")))
         .collect()
+}
+
+/// A file of procfs, in which the target's names stand as it chose them.
+fn text_of(file: &Path) -> Option<String> {
+    let bytes = fs::read(file).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
