@@ -22,6 +22,8 @@ use memscope::target::identity::{Pid, StartTime, TargetId};
 use memscope::target::loaded::{LoadError, LoadedImage};
 use memscope::target::mapping::{FileKey, parse_maps};
 use memscope::target::memory::NoMemory;
+use memscope::target::process::Target;
+use memscope::target::program::Program;
 use memscope::unwind::{CodeMapping, CodeSource, Layout};
 use memscope_fuzz::seeds;
 
@@ -101,6 +103,7 @@ fn seed() -> Vec<u8> {
         target: ID,
         comm: "a".to_owned(),
         exe: "/a".to_owned(),
+        program: Target::of_pid(Pid(std::process::id())).ok().and_then(|target| Program::of(&target).ok()),
         build_id: BuildId::from_bytes(&[4]),
         created: moment,
         capacities: Capacities::LEAST,
