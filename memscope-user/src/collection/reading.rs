@@ -12,7 +12,7 @@ pub use super::site_reading::read_sites;
 use super::{estimate, region_owner, status};
 use crate::age::Age;
 use crate::beside::beside;
-use crate::database::kernel_map::monotonic_ns;
+use crate::database::clock::monotonic_ns;
 use crate::database::live_set::{RawEntry, Selection};
 use crate::database::session::Session;
 use crate::report::entries::Entries;

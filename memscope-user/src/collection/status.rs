@@ -3,8 +3,8 @@
 use memscope_ebpf::state::OverBudget;
 use memscope_ebpf::unwind::mapping::MAX_MAPPINGS;
 
+use crate::database::clock::monotonic_ns;
 use crate::database::error::DatabaseError;
-use crate::database::kernel_map::monotonic_ns;
 use crate::database::session::Session;
 use crate::database::session_file::{LeftOut, MOST_NAMES, Moment, Run};
 use crate::report::model::{Collection, CollectionState, Gap, TargetDescription};

@@ -1,6 +1,7 @@
 //! The database: kernel maps and files of one target, from create to destroy.
 
 pub mod bpffs;
+pub mod clock;
 pub mod error;
 pub mod family;
 pub mod folder;

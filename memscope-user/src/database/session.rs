@@ -12,8 +12,9 @@ use memscope_ebpf::state::{Control, State, sample_bytes, samples_by_budget};
 use memscope_ebpf::unwind::mapping::{Generation, MappingEntry, MappingKind, MappingTable};
 use memscope_ebpf::unwind::row::{Page, Row};
 
+use super::clock::monotonic_ns;
 use super::error::DatabaseError;
-use super::kernel_map::{KernelMap, monotonic_ns};
+use super::kernel_map::KernelMap;
 use super::live_set::{self, LiveMap, RawEntry, Selection};
 use super::paths::{Roots, SessionPaths};
 use super::regions;

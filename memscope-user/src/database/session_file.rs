@@ -153,7 +153,7 @@ impl Moment {
             .map_or(0, |since| since.as_secs());
         Self {
             unix_s,
-            monotonic_ms: super::kernel_map::monotonic_ns() / 1_000_000,
+            monotonic_ms: super::clock::monotonic_ns() / 1_000_000,
         }
     }
 

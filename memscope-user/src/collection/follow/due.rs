@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use memscope_ebpf::family::Member;
 
-use crate::database::kernel_map::monotonic_ns;
+use crate::database::clock::monotonic_ns;
 use crate::target::loader::Loading;
 
 /// A child that forked this short ago may be about to exec, which would make an attach to it vain.
