@@ -12,9 +12,10 @@ use memscope_ebpf::call::{BY_EXITS, CallSpec, IN_FLIGHT_EXCEPTION};
 use memscope_ebpf::inflight::InFlight;
 use memscope_ebpf::limits::MAX_NESTING;
 
+use crate::block::put_back;
 use crate::enter::call_at;
 use crate::exit::is_in_place;
-use crate::leave::{abandon, put_back};
+use crate::leave::abandon;
 use crate::registers::Registers;
 use crate::{budget, maps};
 

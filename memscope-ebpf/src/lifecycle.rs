@@ -13,7 +13,7 @@ use memscope_ebpf::limits::MAX_NESTING;
 use memscope_ebpf::state::Control;
 
 use crate::enter::call_at;
-use crate::{leave, maps, task};
+use crate::{block, maps, task};
 
 /// sched_process_exec: a new image, whose memory is not what we recorded. Collection ends there.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
@@ -70,7 +70,7 @@ fn give_back(thread: u32) {
         // SAFETY: the element belongs to this thread alone, and this thread is here.
         unsafe {
             let Some(call) = call_at(inflight, depth) else { return };
-            leave::put_back(call);
+            block::put_back(call);
         }
     }
 }

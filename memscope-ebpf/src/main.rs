@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod block;
 mod budget;
 mod count;
 mod empty;
