@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd as _;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Serialize;
 
 use crate::target::identity::Pid;
-use std::os::fd::AsFd as _;
 
 /// A message queue (proc_sysvipc(5)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -39,14 +39,15 @@ pub fn queues_of(pid: Pid) -> io::Result<Vec<SystemVQueue>> {
     Ok(queues)
 }
 
-/// The table shows the namespace of the thread that opens it: one of ours goes there, reads, and ends.
+/// The table shows the namespace of the thread that opens it: one of ours goes there, reads, and ends. A host at its limit of
+/// tasks has none to give.
 fn in_namespace(namespace: &File) -> io::Result<String> {
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
+        let reader = std::thread::Builder::new().spawn_scoped(scope, || {
             let kind = Some(LinkNameSpaceType::InterProcessCommunication);
             move_into_link_name_space(namespace.as_fd(), kind)?;
             std::fs::read_to_string("/proc/sysvipc/msg")
-        });
+        })?;
         reader
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the reading thread failed")))

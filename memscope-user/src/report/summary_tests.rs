@@ -292,6 +292,40 @@ fn a_clean_database_says_so_and_a_lossy_or_young_one_does_not() {
 }
 
 #[test]
+fn what_comes_next_is_what_can_be_done() {
+    let mut young = summary();
+    young.report.sites.retain(|site| [0x30, 0x40].contains(&site.id.0));
+    young.report.window.start = young.report.window.end - 10_000;
+    young.judged = judge_database(&young.report, &());
+    for (state, next) in [
+        (
+            CollectionState::Collecting,
+            "next: memscope report 1234   (again, later: ",
+        ),
+        (
+            CollectionState::Stopped,
+            "next: memscope start 1234   (collection is stopped: ",
+        ),
+        (
+            CollectionState::Exited,
+            "next: memscope attach PROCESS   (this one has ended, ",
+        ),
+        (
+            CollectionState::Replaced,
+            "next: memscope attach 1234   (it runs another program now, ",
+        ),
+    ] {
+        young.report.collection.state = state;
+        let shown = text(&young, &Selection::default());
+        assert!(
+            shown.contains("\nSUMMARY: process 1234 gateway: INCONCLUSIVE"),
+            "{shown}"
+        );
+        assert!(shown.contains(&format!("\n{next}")), "{shown}");
+    }
+}
+
+#[test]
 fn a_collection_that_has_ended_or_was_stopped_is_told() {
     let mut ended = summary();
     ended.report.collection.state = CollectionState::Exited;

@@ -5,11 +5,13 @@ use std::io;
 
 use super::clock::TimeOfDay;
 use super::escape::Escaped;
+use super::model::CollectionState;
 use super::notes;
 use super::quantity::{Bytes, Count, Seconds, Signed};
 use super::summary::{Grouping, Row, Selection, Summary};
 use super::summary_sites::{groups, sites};
 use crate::suppress;
+use crate::target::identity::Pid;
 use crate::verdict::{Overall, Verdict};
 
 /// Writes one database's report.
@@ -198,9 +200,27 @@ fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
             out,
             "next: memscope stats {pid}   (what was lost, and what the maps hold)"
         ),
-        (None, _) => writeln!(
-            out,
-            "next: memscope report {pid}   (again, later: growth between reports is evidence)"
-        ),
+        (None, _) => writeln!(out, "next: {}", evidence(report.collection.state, pid)),
+    }
+}
+
+/// The command that brings more evidence.
+fn evidence(state: CollectionState, pid: Pid) -> String {
+    match state {
+        CollectionState::Collecting => {
+            format!("memscope report {pid}   (again, later: growth between reports is evidence)")
+        }
+        CollectionState::Stopped => {
+            format!("memscope start {pid}   (collection is stopped: no later report can say more until then)")
+        }
+        CollectionState::Exited => {
+            "memscope attach PROCESS   (this one has ended, and no later report can say more: attach to its successor)"
+                .into()
+        }
+        CollectionState::Replaced => {
+            format!(
+                "memscope attach {pid}   (it runs another program now, and no later report can say more of this one)"
+            )
+        }
     }
 }

@@ -47,8 +47,9 @@ pub fn copy(pid: Pid, tid: u32, stack_end: &(dyn Fn(u64) -> Option<u64> + Sync))
     let memory = ProcessMemory::open(pid).map_err(StopError::Refused)?;
     let tid = libc::pid_t::try_from(tid).map_err(|_| StopError::Gone)?;
     std::thread::scope(|scope| {
-        scope
-            .spawn(|| seize_and_copy(tid, &memory, stack_end))
+        std::thread::Builder::new()
+            .spawn_scoped(scope, || seize_and_copy(tid, &memory, stack_end))
+            .map_err(StopError::Refused)?
             .join()
             .unwrap_or_else(|_| Err(StopError::Refused(io::Error::other("the tracing thread failed"))))
     })
