@@ -14,7 +14,7 @@ use crate::collection::settings::Settings;
 use crate::collection::site_reading::read_moment;
 use crate::collection::steps::{self, Origin};
 use crate::collection::survey::Survey;
-use crate::collection::{cost, status};
+use crate::collection::{cost, room, status};
 use crate::database::load::Diagnostics;
 use crate::database::paths::Roots;
 use crate::database::session::Session;
@@ -143,7 +143,7 @@ pub fn one(
             }
             if verbose {
                 describe(survey, &mut said)?;
-                for note in status::room_notes(&Session::open(roots, target.id)?.file.left_out) {
+                for note in room::notes(&Session::open(roots, target.id)?.file.left_out) {
                     writeln!(said, "memscope: {note}")?;
                 }
             }

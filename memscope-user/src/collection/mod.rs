@@ -15,6 +15,7 @@ pub mod reading;
 pub mod refresh;
 pub mod region_owner;
 mod replaced;
+pub mod room;
 pub mod settings;
 pub mod site_reading;
 pub mod stack_shares;

@@ -7,7 +7,8 @@ use memscope_ebpf::live::SiteIndex;
 use memscope_ebpf::site::StackEnd;
 
 use super::progress::Progress;
-use crate::database::generations::{MOST_BYTES, MappedGeneration, modules_of_site};
+use super::room;
+use crate::database::generations::modules_of_site;
 use crate::database::live_set::RawEntry;
 use crate::database::session::Session;
 use crate::database::sites::{RawSite, SiteTable};
@@ -112,7 +113,9 @@ impl<'a> Naming<'a> {
         });
         let notes: Vec<String> = names
             .into_iter()
-            .chain(unnamed_files(&self.session.file.generations))
+            .chain(room::unnamed_files_note(room::unnamed_files(
+                &self.session.file.generations,
+            )))
             .collect();
         (!notes.is_empty()).then(|| notes.join("; "))
     }
@@ -176,18 +179,6 @@ impl<'a> Naming<'a> {
     }
 }
 
-/// What a reader is to know of files that found no room in the session file.
-fn unnamed_files(generations: &[MappedGeneration]) -> Option<String> {
-    let files = generations.iter().map(|generation| generation.left_out).max()?;
-    (files > 0).then(|| {
-        format!(
-            "addresses in {files} files have no names: what the target has mapped before and now takes {} MB, and no more \
-             is kept",
-            MOST_BYTES >> 20
-        )
-    })
-}
-
 /// The symbolizer of a generation; sites carry the low 16 bits of its number.
 fn symbolizer<'a>(
     known: &'a mut BTreeMap<u16, Symbolizer>,
@@ -216,23 +207,4 @@ fn last_component(path: &str) -> &str {
 
 fn file_name(path: &str) -> String {
     last_component(path).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_without_room_are_told_by_the_most_that_there_were_at_a_time() {
-        let generation = |left_out| MappedGeneration {
-            left_out,
-            ..MappedGeneration::new(1, Vec::new())
-        };
-        assert_eq!(unnamed_files(&[]), None);
-        assert_eq!(unnamed_files(&[generation(0)]), None);
-        let note = unnamed_files(&[generation(0), generation(7), generation(3)]);
-        assert!(
-            note.is_some_and(|note| note.starts_with("addresses in 7 files have no names: ") && note.contains("16 MB"))
-        );
-    }
 }

@@ -9,7 +9,7 @@ use memscope_ebpf::live::EntryNumber;
 use super::error::CollectionError;
 use super::naming::Naming;
 pub use super::site_reading::read_sites;
-use super::{estimate, region_owner, status};
+use super::{estimate, region_owner, room, status};
 use crate::age::Age;
 use crate::beside::beside;
 use crate::database::clock::monotonic_ns;
@@ -192,7 +192,7 @@ pub(super) fn notes(session: &Session) -> Result<Vec<String>, CollectionError> {
             capacity.saturating_mul(4).min(1 << 28)
         ));
     }
-    notes.extend(status::room_notes(&session.file.left_out));
+    notes.extend(room::notes(&session.file.left_out));
     if blind.is_some() && state == CollectionState::Collecting {
         notes.push(format!(
             "the thread that the probes were bound to has ended, and the kernel took them out: nothing was seen since; \

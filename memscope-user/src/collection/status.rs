@@ -1,12 +1,11 @@
 //! What a session is at this moment: collecting, stopped, exited, replaced; since when; with which gaps.
 
 use memscope_ebpf::state::OverBudget;
-use memscope_ebpf::unwind::mapping::MAX_MAPPINGS;
 
 use crate::database::clock::monotonic_ns;
 use crate::database::error::DatabaseError;
 use crate::database::session::Session;
-use crate::database::session_file::{LeftOut, MOST_NAMES, Moment, Run};
+use crate::database::session_file::{Moment, Run};
 use crate::report::model::{Collection, CollectionState, Gap, TargetDescription};
 use crate::target::process::Target;
 
@@ -233,33 +232,6 @@ fn sampling_note(bytes: u64, budget: u32, for_s: Option<u64>) -> String {
     )
 }
 
-/// What a reader is to know of code that found no room in the unwind tables.
-#[must_use]
-pub fn room_notes(left_out: &LeftOut) -> Vec<String> {
-    let mut notes = Vec::new();
-    if left_out.mappings > 0 {
-        notes.push(format!(
-            "{} executable mappings were left out, {} of them with unwind tables: the unwinder's table holds {MAX_MAPPINGS} \
-             in all, first of the program and of what holds probed functions, then of code with unwind tables, the largest \
-             first; stacks that lead into the others end there",
-            left_out.mappings, left_out.mappings_with_table
-        ));
-    }
-    if !left_out.images.is_empty() {
-        notes.push(format!(
-            "no room for the unwind tables of {}{}: stacks go through that code by frame pointer, or end there",
-            left_out.images.join(", "),
-            // No more names are kept.
-            if left_out.images.len() >= MOST_NAMES {
-                " and perhaps others"
-            } else {
-                ""
-            }
-        ));
-    }
-    notes
-}
-
 /// The target as reports show it.
 #[must_use]
 pub fn description(session: &Session) -> TargetDescription {
@@ -319,18 +291,5 @@ mod tests {
         assert_eq!(collected_ms(&runs, 230_000), 40_000);
         forget_false_starts(&mut runs);
         assert_eq!(runs.len(), 2);
-    }
-
-    #[test]
-    fn where_no_more_names_are_kept_it_is_not_said_that_these_are_all() {
-        let notes = |images: usize| {
-            room_notes(&LeftOut {
-                images: vec!["a.so".to_owned(); images],
-                ..LeftOut::default()
-            })
-        };
-        assert_eq!(notes(0), [""; 0]);
-        assert!(notes(2)[0].contains("of a.so, a.so: stacks"));
-        assert!(notes(MOST_NAMES)[0].contains("a.so and perhaps others: stacks"));
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::age::Age;
 use crate::cli::print::warn_of_youth;
 use crate::cli::run::CommandError;
-use crate::cli::show::write_stats;
+use crate::cli::show::stats::write_one;
 use crate::collection::error::CollectionError;
 use crate::collection::reading::{self, Choice, Order};
 use crate::collection::settings::Settings;
@@ -136,7 +136,7 @@ pub fn stats(roots: &Roots, id: TargetId, out: &mut dyn Write) -> Told {
     require_privileges()?;
     let written = Session::open(roots, id)
         .map_err(CommandError::from)
-        .and_then(|session| write_stats(&session, out));
+        .and_then(|session| write_one(&session, out));
     match written {
         Ok(()) => Ok(ExitCode::Success),
         Err(error) => without_database(error, out),

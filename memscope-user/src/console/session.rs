@@ -134,7 +134,7 @@ impl<'a> Console<'a> {
             }
             Command::List => {
                 keys::require_privileges()?;
-                show::list(&ListArguments { format: Format::Text })?;
+                show::list::run(&ListArguments { format: Format::Text })?;
             }
             Command::Create => self.with_database(keys::create)?,
             Command::Destroy => self.with_database(keys::destroy)?,

@@ -1,4 +1,4 @@
-//! `stats` and `list` as JSON against their schemas.
+//! `stats` as JSON against its schema, and what its text says.
 
 use memscope_ebpf::site::StackEnd;
 
@@ -13,17 +13,7 @@ fn cost() -> Option<CostPart> {
 }
 
 #[test]
-fn json_is_what_the_schemas_say() {
-    let listed = |state: &str, cost| Listed {
-        pid: 1,
-        start_time: 2,
-        comm: "x".to_owned(),
-        state: state.to_owned(),
-        seconds: 3,
-        blocks: 4,
-        bytes: 5,
-        cost,
-    };
+fn json_is_what_the_schema_says() {
     let live = || Live {
         blocks: 1,
         bytes: 2,
@@ -57,6 +47,7 @@ fn json_is_what_the_schemas_say() {
             mappings_with_table: 1,
             images: vec!["a.so".to_owned()],
         },
+        unnamed_files: 7,
         sites: Used { used: 1, capacity: 2 },
         stack_ends: BTreeMap::from([("outermost frame", 1)]),
         stacks: stacks(),
@@ -65,17 +56,20 @@ fn json_is_what_the_schemas_say() {
         losses: BTreeMap::new(),
     };
     let mut out = Vec::new();
-    write_document(
-        &mut out,
-        LIST,
-        &[listed("collecting", cost()), listed("unreadable", None)],
-    )
-    .unwrap();
-    check::document(&serde_json::from_slice(&out).unwrap());
-    let mut out = Vec::new();
     write_document(&mut out, STATS, &[stats(None), stats(Some(live()))]).unwrap();
     check::document(&serde_json::from_slice(&out).unwrap());
     let mut out = Vec::new();
     write_lines(&mut out, &[stats(None)]).unwrap();
     check::lines(STATS, &String::from_utf8(out).unwrap());
+    let mut out = Vec::new();
+    write_text(&stats(None), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.contains("\n    note: 3 executable mappings were left out"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\n    note: addresses in 7 files have no names: "),
+        "{text}"
+    );
 }
