@@ -109,7 +109,6 @@ fn an_end_that_the_sample_would_have_shown_takes_the_leak_back() {
     assert_eq!(judgement.found, None);
 }
 
-/// A buffer that was replaced unseen is no longer there: the one that is there has not grown.
 /// Of two blocks one grew, and was replaced by one that is not in the sample: what is left is the other, and no end of growth.
 #[test]
 fn the_block_beside_a_buffer_that_grows_unseen_is_no_buffer_that_has_ended() {
@@ -137,6 +136,7 @@ fn the_block_beside_a_buffer_that_grows_unseen_is_no_buffer_that_has_ended() {
     assert!(matches!(judgement.reason, Reason::Needs(_)), "{judgement:?}");
 }
 
+/// A buffer that was replaced unseen is no longer there: the one that is there has not grown.
 #[test]
 fn a_buffer_that_has_ended_is_not_held_back_by_a_sample() {
     let vector = buffer((1..168).map(|step| (step * 500, step * 65_536)));
