@@ -89,7 +89,11 @@ fn summary(
     }
     Summary {
         judged,
-        memory: Memory { resident: None, first },
+        memory: Memory {
+            resident: None,
+            first,
+            with_regions: session.file.capacities.regions != 0,
+        },
         previous,
         allocators,
         span: span.text(),

@@ -18,6 +18,8 @@ pub struct Memory {
     pub resident: Option<u64>,
     /// The first that is known of it since collection began.
     pub first: Option<FirstMemory>,
+    /// What the program maps itself is tracked, too (`--regions`).
+    pub with_regions: bool,
 }
 
 /// Memory at an earlier moment.

@@ -147,6 +147,7 @@ struct MemoryPart {
     resident: Option<u64>,
     tracked: u64,
     tracked_blocks: u64,
+    with_regions: bool,
     growth: Option<GrowthPart>,
     explained: Option<f64>,
 }
@@ -213,6 +214,7 @@ impl<'a> DatabasePart<'a> {
                 resident: summary.memory.resident,
                 tracked: live.bytes,
                 tracked_blocks: live.blocks,
+                with_regions: summary.memory.with_regions,
                 growth: summary.growth().map(GrowthPart::from),
                 explained: summary.explained().map(rounded),
             },

@@ -54,6 +54,7 @@ fn summary() -> Summary {
                 tracked: 0,
                 seconds_ago: 320,
             }),
+            with_regions: false,
         },
         previous: Some(Previous {
             seconds_ago: 60,
@@ -289,6 +290,15 @@ fn a_clean_database_says_so_and_a_lossy_or_young_one_does_not() {
         text(&young, &Selection::default())
             .contains("INCONCLUSIVE: too young: 10 s of collection, 50 s more are needed")
     );
+}
+
+#[test]
+fn what_a_program_maps_itself_is_said_to_be_missing_where_it_is() {
+    let untracked = "nor what the program maps itself: `memscope attach --regions`";
+    let mut summary = summary();
+    assert!(text(&summary, &Selection::default()).contains(untracked));
+    summary.memory.with_regions = true;
+    assert!(!text(&summary, &Selection::default()).contains(untracked));
 }
 
 #[test]

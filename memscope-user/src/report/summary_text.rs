@@ -141,7 +141,15 @@ fn memory(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
     writeln!(
         out,
         "             not tracked: stacks, mapped files, the allocator's own overhead, memory from before attach"
-    )
+    )?;
+    // A runtime with an allocator on mapped memory of its own, as CPython's for small objects, grows there.
+    if !summary.memory.with_regions {
+        writeln!(
+            out,
+            "             nor what the program maps itself: `memscope attach --regions` tracks that, too"
+        )?;
+    }
+    Ok(())
 }
 
 fn conclusion(out: &mut dyn io::Write, summary: &Summary) -> io::Result<()> {
