@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use memscope_tests::deadline::{EXIT, until};
 use memscope_tests::memscope::{Memscope, Output, binary, complete};
+use memscope_tests::process;
 use memscope_tests::program::Program;
 use memscope_tests::session::Session;
 use memscope_tests::target::Target;
@@ -164,7 +165,7 @@ fn a_target_that_ends_is_said_in_one_line_whatever_is_asked() {
     let children = format!("/proc/{0}/task/{0}/children", zombie.id());
     let pid: u32 = until(EXIT, "a zombie", || {
         let pid = std::fs::read_to_string(&children).ok()?.trim().parse().ok()?;
-        (memscope_tests::process::state(pid) == Some('Z')).then_some(pid)
+        (process::state(pid) == Some('Z')).then_some(pid)
     });
     for key in KEYS {
         let output = memscope.run(&["os", key, &pid.to_string()]).expect_code(4);
@@ -176,6 +177,49 @@ fn a_target_that_ends_is_said_in_one_line_whatever_is_asked() {
     }
     zombie.kill().expect("the parent ends");
     zombie.wait().expect("the parent ends");
+}
+
+/// The others share its memory and descriptors, which procfs no longer shows under its id.
+#[test]
+fn a_process_whose_main_thread_has_ended_is_looked_at_through_another() {
+    let memscope = Memscope::new();
+    let mut target = Target::start::<&str>(&Program::new("ends.c").build(), &[]);
+    let pid = target.pid().to_string();
+    target.act("main_ends");
+    until(EXIT, "the main thread to end", || {
+        (process::state(target.pid()) == Some('Z')).then_some(())
+    });
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let ids = tasks.flatten().map(|task| task.file_name());
+    let mut others = ids.filter_map(|id| id.into_string().ok()).filter(|id| *id != pid);
+    let other = others.next().expect("the thread that lives on");
+    let ask = |key: &str, words: &[&str]| {
+        let words: Vec<&str> = ["os", key, &pid].iter().chain(words).copied().collect();
+        let output = memscope.ok(&[&words[..], &["--format", "json"]].concat());
+        serde_json::from_str::<Value>(&output.stdout).expect("JSON")["answer"].clone()
+    };
+    for key in KEYS.into_iter().filter(|key| !["I", "t"].contains(key)) {
+        let output = memscope.ok(&["os", key, &pid]);
+        assert_eq!(output.stderr, "", "{output}");
+    }
+    let frames = &ask("t", &[&other])["frames"];
+    assert!(frames.to_string().contains("others"), "{frames:#}");
+    let queues = ask("Q", &[]);
+    let pipes = queues["pipes"].as_array().expect("pipes");
+    assert!(
+        !pipes.is_empty() && pipes.iter().all(|pipe| pipe["queued"].is_u64()),
+        "{queues:#}"
+    );
+    assert_eq!(queues["notes"], Value::Array(Vec::new()), "{queues:#}");
+    let allocators = &ask("M", &[])["allocators"];
+    assert!(allocators.to_string().contains("glibc"), "{allocators:#}");
+    let output = memscope.run(&["os", "t", &pid]).expect_code(4);
+    assert!(
+        output
+            .one_error_line()
+            .contains(&format!("process {pid} has no thread {pid}")),
+        "{output}"
+    );
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub(super) fn gather(files: &ProcessFiles) -> Result<Cache, OsError> {
 
 /// Name and opening path of every file mapped or open.
 fn candidates(files: &ProcessFiles) -> Result<Vec<(PathBuf, PathBuf)>, OsError> {
-    let pid = files.pid();
+    let pid = files.memory_pid();
     let mut found: Vec<(PathBuf, PathBuf)> = files
         .mappings()?
         .iter()
@@ -112,7 +112,8 @@ fn candidates(files: &ProcessFiles) -> Result<Vec<(PathBuf, PathBuf)>, OsError> 
     // A library has some five mappings, one after the other.
     found.dedup_by(|next, before| next.0 == before.0);
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let listed = std::fs::read_dir(&folder).map_err(|source| OsError::access("the descriptors", pid, source))?;
+    let listed =
+        std::fs::read_dir(&folder).map_err(|source| OsError::access("the descriptors", files.pid(), source))?;
     for entry in listed.flatten() {
         let path = entry.path();
         if let Ok(target) = std::fs::read_link(&path)

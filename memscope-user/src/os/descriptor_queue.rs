@@ -13,6 +13,9 @@ use crate::target::identity::Pid;
 /// Borrows descriptors of one process.
 pub struct Borrower(OwnedFd);
 
+/// Of a thread that is not the main one (Linux 6.9, include/uapi/linux/pidfd.h).
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+
 /// A pipe's fill.
 #[derive(Clone, Copy, Debug)]
 pub struct PipeQueue {
@@ -23,11 +26,12 @@ pub struct PipeQueue {
 }
 
 impl Borrower {
-    /// Of a process.
+    /// Of a process, by the id of its main thread or, where that has ended, of another.
     pub fn of(pid: Pid) -> io::Result<Self> {
         let number = i32::try_from(pid.0).ok().and_then(ProcessId::from_raw);
         let number = number.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
-        Ok(Self(pidfd_open(number, PidfdFlags::empty())?))
+        let opened = pidfd_open(number, PidfdFlags::empty()).or_else(|_| pidfd_open(number, PIDFD_THREAD));
+        Ok(Self(opened?))
     }
 
     /// How full a pipe is.

@@ -84,7 +84,7 @@ pub(super) fn gather(files: &ProcessFiles, looks: &mut Looks) -> Result<Faults, 
     looks.faults = Some(Look::now(now));
     let status = files.status()?;
     let mut notes = Vec::new();
-    let core_filter = match files.text("coredump_filter") {
+    let core_filter = match files.memory_text("coredump_filter") {
         Ok(text) => u32::from_str_radix(text.trim(), 16).ok(),
         Err(error @ OsError::NotPermitted { .. }) => {
             notes.push(error.to_string());

@@ -111,8 +111,8 @@ const AGE_BOUNDS_S: [u64; 5] = [60, 600, 3600, 6 * 3600, 24 * 3600];
 /// Gathers it.
 pub(super) fn gather(files: &ProcessFiles) -> Result<Heap, OsError> {
     let mappings = files.mappings()?;
-    let images = load_images(files.pid(), &mappings);
-    let memory: Box<dyn TargetMemory> = match ProcessMemory::open(files.pid()) {
+    let images = load_images(files.memory_pid(), &mappings);
+    let memory: Box<dyn TargetMemory> = match ProcessMemory::open(files.memory_pid()) {
         Ok(memory) => Box::new(memory),
         Err(_) => Box::new(NoMemory),
     };

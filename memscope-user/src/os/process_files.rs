@@ -9,15 +9,20 @@ use super::error::{OsError, io_error, is_gone};
 use crate::target::identity::{Pid, TargetId};
 use crate::target::mapping::{Mapping, parse_maps};
 
+/// Flag of a task that is in `do_exit` (include/linux/sched.h).
+const PF_EXITING: u32 = 4;
+/// Pending on each thread of a process that ends, until it ends itself (`zap_other_threads`, kernel/signal.c).
+const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+
 /// A process's folder, held open: once the process has ended, every read through it fails (ESRCH), also when another
 /// process has its PID by then.
 pub struct ProcessFiles {
     process: Process,
     /// Whose.
     pub id: TargetId,
-    /// Folder of the files that speak of memory: a main thread that has called pthread_exit has none any more, while the
-    /// other threads still share it.
-    memory_folder: String,
+    /// The id under which procfs shows memory and descriptors: a main thread that has called pthread_exit has none any more,
+    /// while the other threads still share them.
+    memory_pid: Pid,
 }
 
 impl ProcessFiles {
@@ -32,19 +37,15 @@ impl ProcessFiles {
         let mut files = Self {
             process,
             id,
-            memory_folder: String::new(),
+            memory_pid: pid,
         };
         let stat = files.stat()?;
         if stat.starttime != id.start_time.0 {
             return Err(OsError::Ended(pid));
         }
         if has_ended(stat.state) {
-            let live = files.threads()?.into_iter().find(|tid| {
-                let stat = files.thread_stat(*tid).ok().flatten();
-                stat.is_some_and(|stat| !has_ended(stat.state))
-            });
-            let live = live.ok_or(OsError::Ended(pid))?;
-            files.memory_folder = format!("task/{live}/");
+            let live = files.live_thread()?.ok_or(OsError::Ended(pid))?;
+            files.memory_pid = Pid(live);
         }
         Ok(files)
     }
@@ -52,6 +53,16 @@ impl ProcessFiles {
     /// Process id.
     pub fn pid(&self) -> Pid {
         self.id.pid
+    }
+
+    /// The id whose memory and descriptors are the process's: its own, unless its main thread has ended.
+    pub fn memory_pid(&self) -> Pid {
+        self.memory_pid
+    }
+
+    /// As the procfs crate knows it under that id.
+    pub fn memory_process(&self) -> io::Result<Process> {
+        Process::new(i32::try_from(self.memory_pid.0).unwrap_or(i32::MAX)).map_err(io_error)
     }
 
     /// As the procfs crate knows it.
@@ -68,7 +79,9 @@ impl ProcessFiles {
 
     /// A whole file that speaks of the process's memory.
     pub fn memory_text(&self, file: &str) -> Result<String, OsError> {
-        self.text(&format!("{}{file}", self.memory_folder))
+        self.memory_bytes(file)
+            .map(lossy)
+            .map_err(|error| OsError::access(file, self.pid(), error))
     }
 
     /// A file of a thread; `None` when the thread has ended, which is no error.
@@ -120,8 +133,7 @@ impl ProcessFiles {
 
     /// Its mappings.
     pub fn mappings(&self) -> Result<Vec<Mapping>, OsError> {
-        let file = format!("{}maps", self.memory_folder);
-        let bytes = self.bytes(&file);
+        let bytes = self.memory_bytes("maps");
         bytes
             .map(|bytes| parse_maps(&bytes))
             .map_err(|error| OsError::access("the mappings", self.pid(), error))
@@ -143,11 +155,26 @@ impl ProcessFiles {
         Ok(tids)
     }
 
+    /// The first thread that lives on: that has not ended, and is not about to with all the others.
+    fn live_thread(&self) -> Result<Option<u32>, OsError> {
+        let mut threads = self.threads()?.into_iter();
+        Ok(threads.find(|tid| {
+            let status = self.thread_status(*tid).ok().flatten();
+            status.is_some_and(|status| status.sigpnd & KILLED == 0) && matches!(self.thread_has_ended(*tid), Ok(false))
+        }))
+    }
+
+    /// Whether a thread has ended, reaped or not, or is just ending.
+    pub fn thread_has_ended(&self, tid: u32) -> Result<bool, OsError> {
+        let stat = self.thread_stat(tid)?;
+        Ok(stat.is_none_or(|stat| has_ended(stat.state) || stat.flags & PF_EXITING != 0))
+    }
+
     /// Why there is no thread of this number: it has none, or has ended altogether.
     pub fn without_thread(&self, tid: u32) -> OsError {
         let pid = self.pid();
-        match self.stat() {
-            Ok(stat) if tid != pid.0 || !has_ended(stat.state) => OsError::NoSuchThread { pid, tid },
+        match self.live_thread() {
+            Ok(Some(_)) => OsError::NoSuchThread { pid, tid },
             _ => OsError::Ended(pid),
         }
     }
@@ -174,12 +201,15 @@ impl ProcessFiles {
     }
 
     fn bytes(&self, file: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.process
-            .open_relative(file)
-            .map_err(io_error)?
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
+        bytes_of(&self.process, file)
+    }
+
+    fn memory_bytes(&self, file: &str) -> io::Result<Vec<u8>> {
+        if self.memory_pid == self.pid() {
+            return self.bytes(file);
+        }
+        // Some are not in a thread's own folder.
+        bytes_of(&self.memory_process()?, file)
     }
 }
 
@@ -191,6 +221,12 @@ pub enum Permitted {
     Gone,
     /// This user may not.
     Refused,
+}
+
+fn bytes_of(process: &Process, file: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    process.open_relative(file).map_err(io_error)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn lossy(bytes: Vec<u8>) -> String {

@@ -91,7 +91,7 @@ enum Kind {
 /// Gathers it.
 pub(super) fn gather(files: &ProcessFiles) -> Result<Queues, OsError> {
     let pid = files.pid();
-    let folder = format!("/proc/{pid}/fd");
+    let folder = format!("/proc/{}/fd", files.memory_pid());
     let listed = std::fs::read_dir(&folder).map_err(|source| OsError::access("the descriptors", pid, source))?;
     let mut sockets: BTreeMap<u64, RawFd> = BTreeMap::new();
     let mut pipes: BTreeMap<u64, Vec<RawFd>> = BTreeMap::new();
@@ -116,7 +116,7 @@ pub(super) fn gather(files: &ProcessFiles) -> Result<Queues, OsError> {
     }
     posix.sort_by_key(|queue| queue.fd);
     let mut notes = Vec::new();
-    let borrower = Borrower::of(pid);
+    let borrower = Borrower::of(files.memory_pid());
     if let Err(error) = &borrower {
         notes.push(format!("what waits in pipes and unix sockets is not known: {error}"));
     }
@@ -135,7 +135,7 @@ pub(super) fn gather(files: &ProcessFiles) -> Result<Queues, OsError> {
     });
     let mut pipes: Vec<Pipe> = pipes.collect();
     pipes.sort_by_key(|pipe| std::cmp::Reverse(pipe.queued));
-    let system_v = system_v::queues_of(pid).unwrap_or_else(|error| {
+    let system_v = system_v::queues_of(files).unwrap_or_else(|error| {
         notes.push(format!("System V queues are not known: {error}"));
         Vec::new()
     });
@@ -184,7 +184,13 @@ fn table(
     notes: &mut Vec<String>,
 ) -> Vec<Socket> {
     let mut found = Vec::new();
-    let process = files.process();
+    let process = match files.memory_process() {
+        Ok(process) => process,
+        Err(error) => {
+            notes.push(format!("its sockets are not known: {error}"));
+            return found;
+        }
+    };
     for (protocol, entries) in [("tcp", process.tcp()), ("tcp6", process.tcp6())] {
         let entries = entries
             .map_err(io_error)

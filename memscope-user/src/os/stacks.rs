@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use procfs::process::{MemoryPageFlags, PageInfo, Process};
+use procfs::process::{MemoryPageFlags, PageInfo, PageMap};
 use serde::Serialize;
 
 use super::call_stack::kernel_registers;
@@ -61,7 +61,7 @@ pub struct StackExtent {
 pub(super) struct StackFinder<'a> {
     files: &'a ProcessFiles,
     mappings: Vec<Mapping>,
-    pages: Option<procfs::process::PageMap>,
+    pages: Option<PageMap>,
     main_limit: Option<u64>,
 }
 
@@ -77,14 +77,17 @@ pub(super) enum StackFound {
     Refused,
 }
 
+fn pages_of(files: &ProcessFiles) -> io::Result<PageMap> {
+    files.memory_process()?.pagemap().map_err(io_error)
+}
+
 impl<'a> StackFinder<'a> {
     /// For a process whose mappings this user may read.
     pub fn new(files: &'a ProcessFiles) -> Result<Self, OsError> {
-        let number = i32::try_from(files.pid().0).unwrap_or(i32::MAX);
         Ok(Self {
             files,
             mappings: files.mappings()?,
-            pages: Process::new(number).and_then(|process| process.pagemap()).ok(),
+            pages: pages_of(files).ok(),
             main_limit: main_limit(&files.text("limits")?),
         })
     }
@@ -129,7 +132,7 @@ impl<'a> StackFinder<'a> {
 }
 
 /// The lowest page of a range that is in RAM or on swap.
-fn deepest_touched(pages: &mut procfs::process::PageMap, start: u64, end: u64) -> Option<u64> {
+fn deepest_touched(pages: &mut PageMap, start: u64, end: u64) -> Option<u64> {
     let page = procfs::page_size();
     let last = usize::try_from(end / page).ok()?;
     let mut at = usize::try_from(start / page).ok()?;
@@ -207,11 +210,7 @@ impl StackFinder<'_> {
         if self.pages.is_some() {
             return Ok(());
         }
-        let number = i32::try_from(self.files.pid().0).unwrap_or(i32::MAX);
-        Process::new(number)
-            .and_then(|process| process.pagemap())
-            .map(drop)
-            .map_err(io_error)
+        pages_of(self.files).map(drop)
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::Serialize;
 
-use crate::target::identity::Pid;
+use super::process_files::ProcessFiles;
 
 /// A message queue (proc_sysvipc(5)).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,8 +27,9 @@ pub struct SystemVQueue {
 }
 
 /// The queues whose last sender or receiver a process was; the kernel keeps no other tie between the two.
-pub fn queues_of(pid: Pid) -> io::Result<Vec<SystemVQueue>> {
-    let theirs = format!("/proc/{pid}/ns/ipc");
+pub fn queues_of(files: &ProcessFiles) -> io::Result<Vec<SystemVQueue>> {
+    let pid = files.pid();
+    let theirs = format!("/proc/{}/ns/ipc", files.memory_pid());
     let text = if std::fs::read_link(&theirs)? == std::fs::read_link("/proc/self/ns/ipc")? {
         std::fs::read_to_string("/proc/sysvipc/msg")?
     } else {

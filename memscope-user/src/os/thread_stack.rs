@@ -100,13 +100,15 @@ pub(super) fn gather(files: &ProcessFiles, tid: Option<u32>) -> Result<ThreadSta
         WaitReading::Runs | WaitReading::Refused => None,
     };
     let mappings = files.mappings()?;
-    let code = CodeMap::new(files.pid(), &mappings);
-    let looked = match asleep(files, tid, &code)? {
+    let code = CodeMap::new(files.memory_pid(), &mappings);
+    let memory =
+        ProcessMemory::open(files.memory_pid()).map_err(|source| OsError::access("the memory", files.pid(), source))?;
+    let looked = match asleep(files, tid, &code, &memory)? {
         Some(walked) => Looked {
             walked,
             stopped_for: None,
         },
-        None => stopped(files, tid, &code, &mappings)?,
+        None => stopped(files, tid, &code, &mappings, &memory)?,
     };
     let mut notes = Vec::new();
     if looked.walked.by_frame_pointer > 0 {
@@ -115,7 +117,7 @@ pub(super) fn gather(files: &ProcessFiles, tid: Option<u32>) -> Result<ThreadSta
             looked.walked.by_frame_pointer
         ));
     }
-    let mut symbolizer = Symbolizer::new(save_modules(files.pid(), &mappings), Some(files.pid()));
+    let mut symbolizer = Symbolizer::new(save_modules(files.memory_pid(), &mappings), Some(files.memory_pid()));
     let frames = looked.walked.frames.iter().flat_map(|frame| {
         let named = symbolizer.name(RuntimeAddress(frame.address), frame.is_return_address);
         let shown = named
@@ -159,18 +161,16 @@ struct Sleep {
 }
 
 /// The stack of a thread that sleeps; `None` when it runs, or wakes up again and again.
-fn asleep(files: &ProcessFiles, tid: u32, code: &CodeMap) -> Result<Option<Walked>, OsError> {
-    let memory =
-        ProcessMemory::open(files.pid()).map_err(|source| OsError::access("the memory", files.pid(), source))?;
+fn asleep(files: &ProcessFiles, tid: u32, code: &CodeMap, memory: &ProcessMemory) -> Result<Option<Walked>, OsError> {
     for _ in 0..ATTEMPTS {
         let Some(before) = sleep_of(files, tid)? else { continue };
         let (rsp, rip) = before.registers;
-        let mut walked = call_stack::walk(Registers::new(rip, rsp), code, &memory);
+        let mut walked = call_stack::walk(Registers::new(rip, rsp), code, memory);
         if walked.end == WalkEnd::RbpUnknown
             && let Ok(registers) = call_stack::kernel_registers::of_thread(tid)
             && (registers.rsp, registers.rip) == before.registers
         {
-            walked = call_stack::walk(registers, code, &memory);
+            walked = call_stack::walk(registers, code, memory);
         }
         if sleep_of(files, tid)?.as_ref() == Some(&before) {
             return Ok(Some(walked));
@@ -202,7 +202,13 @@ pub(super) fn parse_registers(text: &str) -> Option<(u64, u64)> {
     (rip != 0 && rsp != 0).then_some((rsp, rip))
 }
 
-fn stopped(files: &ProcessFiles, tid: u32, code: &CodeMap, mappings: &[Mapping]) -> Result<Looked, OsError> {
+fn stopped(
+    files: &ProcessFiles,
+    tid: u32,
+    code: &CodeMap,
+    mappings: &[Mapping],
+    memory: &ProcessMemory,
+) -> Result<Looked, OsError> {
     let pid = files.pid();
     let gone = || files.without_thread(tid);
     let status = files.thread_status(tid)?.ok_or_else(gone)?;
@@ -213,12 +219,17 @@ fn stopped(files: &ProcessFiles, tid: u32, code: &CodeMap, mappings: &[Mapping])
         )));
     }
     let stack_end = |address: u64| Some(mapping_of(mappings, address)?.end.0);
-    let copied = stop::copy(pid, tid, &stack_end).map_err(|error| match error {
+    let copied = stop::copy(memory, tid, &stack_end).map_err(|error| match error {
         stop::StopError::Gone => gone(),
         stop::StopError::TimedOut => OsError::Refused(format!(
             "thread {tid} neither slept nor stopped within a second; it was let go: ask again"
         )),
-        stop::StopError::Refused(source) => OsError::access(&format!("the registers of thread {tid}"), pid, source),
+        // Of a thread that has just ended the kernel refuses, too (`ptrace_attach`, kernel/ptrace.c).
+        stop::StopError::Refused(source) => match files.thread_has_ended(tid) {
+            Ok(false) => OsError::access(&format!("the registers of thread {tid}"), pid, source),
+            Ok(true) => gone(),
+            Err(error) => error,
+        },
     })?;
     Ok(Looked {
         walked: call_stack::walk(copied.registers, code, &copied.stack),
@@ -284,7 +295,11 @@ impl ThreadStack {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
+    use crate::target::identity::Pid;
+    use crate::target::process::Target;
 
     #[test]
     fn the_registers_are_the_last_two_words() {
@@ -297,6 +312,22 @@ mod tests {
         for none in ["running\n", "", "-1 0x0 0x0\n", "0 x y"] {
             assert_eq!(parse_registers(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn a_thread_that_ends_before_it_is_stopped_has_ended() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().expect("cat");
+        let files = ProcessFiles::open(Target::of_pid(Pid(child.id())).expect("cat runs").id).expect("its files");
+        let memory = ProcessMemory::open(files.pid()).expect("its memory");
+        drop(child.stdin.take());
+        // Not waited for: a thread that is not reaped yet.
+        while !files.thread_has_ended(child.id()).expect("its state") {
+            std::thread::yield_now();
+        }
+        let code = CodeMap::new(files.pid(), &[]);
+        let outcome = stopped(&files, child.id(), &code, &[], &memory).map(drop);
+        assert!(matches!(outcome, Err(OsError::Ended(_))), "{outcome:?}");
+        child.wait().expect("cat ends");
     }
 
     #[test]

@@ -87,7 +87,7 @@ pub(super) fn gather(files: &ProcessFiles) -> Result<Watchdogs, OsError> {
         let value = std::fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?;
         Some((*name, value.trim().to_owned()))
     });
-    let told_us = match files.text("environ") {
+    let told_us = match files.memory_text("environ") {
         Ok(text) => told_us(&text),
         Err(error @ OsError::NotPermitted { .. }) => {
             notes.push(error.to_string());

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::memory_copy::StackCopy;
 use super::registers::{PT_REGS, Registers};
 use crate::target::address::RuntimeAddress;
-use crate::target::identity::Pid;
 use crate::target::memory::{ProcessMemory, TargetMemory};
 
 /// Longest wait for the thread to stop; until then it runs, or waits for a CPU as it did before.
@@ -43,12 +42,15 @@ pub enum StopError {
 }
 
 /// Stops a thread, copies, and lets it go. `stack_end` tells where the stack that holds an address ends.
-pub fn copy(pid: Pid, tid: u32, stack_end: &(dyn Fn(u64) -> Option<u64> + Sync)) -> Result<Stopped, StopError> {
-    let memory = ProcessMemory::open(pid).map_err(StopError::Refused)?;
+pub fn copy(
+    memory: &ProcessMemory,
+    tid: u32,
+    stack_end: &(dyn Fn(u64) -> Option<u64> + Sync),
+) -> Result<Stopped, StopError> {
     let tid = libc::pid_t::try_from(tid).map_err(|_| StopError::Gone)?;
     std::thread::scope(|scope| {
         std::thread::Builder::new()
-            .spawn_scoped(scope, || seize_and_copy(tid, &memory, stack_end))
+            .spawn_scoped(scope, || seize_and_copy(tid, memory, stack_end))
             .map_err(StopError::Refused)?
             .join()
             .unwrap_or_else(|_| Err(StopError::Refused(io::Error::other("the tracing thread failed"))))
