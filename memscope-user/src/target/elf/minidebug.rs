@@ -15,13 +15,16 @@ pub(super) const MAX_INPUT: u64 = 32 << 20;
 /// Decompresses the section's content.
 pub(super) fn decompress(compressed: &[u8]) -> Result<Vec<u8>, ElfError> {
     let malformed = || ElfError::Malformed("xz stream in .gnu_debugdata");
-    let size = output_size(compressed).ok_or_else(malformed)?;
+    let (size, index) = output_size(compressed).ok_or_else(malformed)?;
     if size > MAX_OUTPUT {
         return Err(ElfError::TooLarge {
             what: "the image in .gnu_debugdata",
             size,
             limit: MAX_OUTPUT,
         });
+    }
+    if !ends_with_index(compressed, index) {
+        return Err(malformed());
     }
     let mut image = Vec::new();
     let mut input = compressed;
@@ -33,8 +36,8 @@ pub(super) fn decompress(compressed: &[u8]) -> Result<Vec<u8>, ElfError> {
 }
 
 /// Adds up the output of every chunk of every block of the first stream (The .xz File Format 1.1.0, §2 and §3; LZMA2
-/// chunks as in xz-embedded's `xz_dec_lzma2.c`). `None` when the stream cannot be followed.
-fn output_size(stream: &[u8]) -> Option<u64> {
+/// chunks as in xz-embedded's `xz_dec_lzma2.c`); also tells where its index begins. `None` when the stream cannot be followed.
+fn output_size(stream: &[u8]) -> Option<(u64, usize)> {
     const HEADER: usize = 12;
     if !stream.starts_with(b"\xfd7zXZ\0") {
         return None;
@@ -53,13 +56,46 @@ fn output_size(stream: &[u8]) -> Option<u64> {
     loop {
         let block_header = usize::from(*stream.get(at)?);
         if block_header == 0 {
-            return Some(total);
+            return Some((total, at));
         }
         let data = at + (block_header + 1) * 4;
         let (end, size) = chunks(stream, data)?;
         total = total.checked_add(size)?;
         at = (end - data).next_multiple_of(4) + data + check_size;
     }
+}
+
+/// Whether the stream ends with the index that begins at `start`, and with a footer that tells its size (§2.1.2, §4): the
+/// decompressor reckons with what the footer says before it compares.
+fn ends_with_index(stream: &[u8], start: usize) -> bool {
+    let size_of = || {
+        let mut at = start + 1;
+        for _ in 0..integer(stream, &mut at)? {
+            let (_unpadded, _uncompressed) = (integer(stream, &mut at)?, integer(stream, &mut at)?);
+        }
+        // With its checksum.
+        (at - start).next_multiple_of(4).checked_add(4)
+    };
+    let told = |size: usize| {
+        let footer: &[u8; 12] = stream.get(start + size..)?.try_into().ok()?;
+        let [_, _, _, _, a, b, c, d, ..] = *footer;
+        Some((u64::from(u32::from_le_bytes([a, b, c, d])) + 1) * 4)
+    };
+    size_of().is_some_and(|size| told(size) == Some(size as u64))
+}
+
+/// A number of one to nine bytes, seven bits each (§1.2); `at` is past it then.
+fn integer(stream: &[u8], at: &mut usize) -> Option<u64> {
+    let mut value = 0;
+    for group in 0..9 {
+        let byte = *stream.get(*at)?;
+        *at += 1;
+        value |= u64::from(byte & 0x7f) << (7 * group);
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// Follows LZMA2 chunks from `at`: where they end and how much they decompress to.

@@ -77,3 +77,15 @@ fn a_stream_changed_anywhere_does_not_panic() {
         let _error_or_not = minidebug::decompress(&bytes);
     }
 }
+
+/// Found by the fuzz target: the decompressor added one to it.
+#[test]
+fn a_footer_that_tells_another_size_of_the_index_is_malformed() {
+    let size = STREAM.len() - 8;
+    for told in [u32::MAX, u32::MAX - 1, 0] {
+        let mut stream = STREAM.to_vec();
+        stream[size..size + 4].copy_from_slice(&told.to_le_bytes());
+        let error = minidebug::decompress(&stream).expect_err("no index is as long");
+        assert_eq!(error, ElfError::Malformed("xz stream in .gnu_debugdata"), "{told}");
+    }
+}
