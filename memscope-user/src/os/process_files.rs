@@ -20,9 +20,9 @@ pub struct ProcessFiles {
     process: Process,
     /// Whose.
     pub id: TargetId,
-    /// The id under which procfs shows memory and descriptors: a main thread that has called pthread_exit has none any more,
-    /// while the other threads still share them.
-    memory_pid: Pid,
+    /// The folder of another thread, held as well: a main thread that has called pthread_exit has no memory and descriptors
+    /// any more, while the others still share them.
+    sharer: Option<Process>,
 }
 
 impl ProcessFiles {
@@ -37,7 +37,7 @@ impl ProcessFiles {
         let mut files = Self {
             process,
             id,
-            memory_pid: pid,
+            sharer: None,
         };
         let stat = files.stat()?;
         if stat.starttime != id.start_time.0 {
@@ -45,7 +45,13 @@ impl ProcessFiles {
         }
         if has_ended(stat.state) {
             let live = files.live_thread()?.ok_or(OsError::Ended(pid))?;
-            files.memory_pid = Pid(live);
+            let sharer = Process::new(i32::try_from(live).unwrap_or(i32::MAX)).map_err(io_error);
+            let sharer = sharer.map_err(|error| OsError::access("the folder", pid, error))?;
+            // Its id can be another's by now.
+            if sharer.status().ok().is_none_or(|status| status.tgid != number) {
+                return Err(OsError::Ended(pid));
+            }
+            files.sharer = Some(sharer);
         }
         Ok(files)
     }
@@ -57,12 +63,13 @@ impl ProcessFiles {
 
     /// The id whose memory and descriptors are the process's: its own, unless its main thread has ended.
     pub fn memory_pid(&self) -> Pid {
-        self.memory_pid
+        let sharer = self.sharer.as_ref().and_then(|sharer| u32::try_from(sharer.pid).ok());
+        sharer.map_or(self.pid(), Pid)
     }
 
     /// As the procfs crate knows it under that id.
-    pub fn memory_process(&self) -> io::Result<Process> {
-        Process::new(i32::try_from(self.memory_pid.0).unwrap_or(i32::MAX)).map_err(io_error)
+    pub fn memory_process(&self) -> &Process {
+        self.sharer.as_ref().unwrap_or(&self.process)
     }
 
     /// As the procfs crate knows it.
@@ -205,11 +212,7 @@ impl ProcessFiles {
     }
 
     fn memory_bytes(&self, file: &str) -> io::Result<Vec<u8>> {
-        if self.memory_pid == self.pid() {
-            return self.bytes(file);
-        }
-        // Some are not in a thread's own folder.
-        bytes_of(&self.memory_process()?, file)
+        bytes_of(self.memory_process(), file)
     }
 }
 

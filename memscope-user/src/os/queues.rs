@@ -184,13 +184,7 @@ fn table(
     notes: &mut Vec<String>,
 ) -> Vec<Socket> {
     let mut found = Vec::new();
-    let process = match files.memory_process() {
-        Ok(process) => process,
-        Err(error) => {
-            notes.push(format!("its sockets are not known: {error}"));
-            return found;
-        }
-    };
+    let process = files.memory_process();
     for (protocol, entries) in [("tcp", process.tcp()), ("tcp6", process.tcp6())] {
         let entries = entries
             .map_err(io_error)

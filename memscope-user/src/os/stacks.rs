@@ -78,7 +78,7 @@ pub(super) enum StackFound {
 }
 
 fn pages_of(files: &ProcessFiles) -> io::Result<PageMap> {
-    files.memory_process()?.pagemap().map_err(io_error)
+    files.memory_process().pagemap().map_err(io_error)
 }
 
 impl<'a> StackFinder<'a> {

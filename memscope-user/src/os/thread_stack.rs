@@ -321,7 +321,11 @@ mod tests {
         let memory = ProcessMemory::open(files.pid()).expect("its memory");
         drop(child.stdin.take());
         // Not waited for: a thread that is not reaped yet.
-        while !files.thread_has_ended(child.id()).expect("its state") {
+        while files
+            .thread_stat(child.id())
+            .expect("its state")
+            .is_some_and(|stat| stat.state != 'Z')
+        {
             std::thread::yield_now();
         }
         let code = CodeMap::new(files.pid(), &[]);
