@@ -120,6 +120,7 @@ fn seed() -> Vec<u8> {
         mappings_seen: moment,
         unwatched: Some("a danger".to_owned()),
         found_ended: Some(moment),
+        unrouted_before: Some(3),
         layout,
         calls: calls(),
     };

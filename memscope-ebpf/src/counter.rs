@@ -96,6 +96,8 @@ counters! {
     StaleTables = "stale_tables", Anomaly, "stacks that led into code mapped since the last refresh";
     /// Frames whose row neither the thread's last stack nor the rule cache had.
     RowsSearched = "rows_searched", Event, "frames whose unwind row was searched for, not remembered";
+    /// Hits of a probe that sessions share, by a process that runs in some target's memory and is no known target's child.
+    Unrouted = "unrouted", Loss, "calls not recorded: of processes in a traced target's memory that are not its children";
     /// Calls that ended by an exception (`bad_alloc`): no block.
     Thrown = "thrown", Event, "calls left by an exception";
 }

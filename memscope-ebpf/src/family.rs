@@ -56,6 +56,12 @@ pub const UNTOLD_ENDS: u32 = 1;
 pub enum TaskField {
     /// `task_struct.pid`
     Pid,
+    /// `task_struct.tgid`
+    Tgid,
+    /// `task_struct.real_parent`
+    RealParent,
+    /// `task_struct.mm`
+    Mm,
     /// `task_struct.group_leader`
     GroupLeader,
     /// `task_struct.start_boottime`
@@ -69,7 +75,7 @@ pub enum TaskField {
 }
 
 /// Number of [`TaskField`]s.
-pub const TASK_FIELDS: usize = 6;
+pub const TASK_FIELDS: usize = 9;
 
 /// Nanoseconds of a clock tick as procfs counts them (USER_HZ, include/asm-generic/param.h).
 pub const TICK_NS: u64 = 10_000_000;

@@ -21,6 +21,8 @@ pub const MAX_NESTING: usize = 8;
 pub const FAMILY_CAPACITY: u32 = 4096;
 /// Bytes of the ring that tells a follower of its family: some twelve hundred records.
 pub const FAMILY_EVENT_BYTES: u32 = 64 << 10;
+/// Sessions that can share probes on one host.
+pub const SHARED_SESSIONS: u32 = 4096;
 /// Names of the maps, as pinned in the session's folder of the BPF file system.
 pub mod map {
     /// address → [`crate::live::LiveBlock`]
@@ -57,6 +59,20 @@ pub mod map {
     pub const FAMILY_EVENTS: &str = "FAMILY_EVENTS";
     /// counts of what a follower could not be told
     pub const FAMILY_TALLY: &str = "FAMILY_TALLY";
+    /// process id → slot of its session in the arrays below; of the shared probes, not of a session
+    pub const SLOTS: &str = "SLOTS";
+    /// hits of the shared probes that no session was found for
+    pub const UNROUTED: &str = "UNROUTED";
+    /// Each kind of probe's programs by slot, of the shared probes: the program's name, its array, and the program that hands over to it.
+    pub const ROUTES: [(&str, &str, &str); 7] = [
+        ("free_enter", "TO_FREE_ENTER", "route_free_enter"),
+        ("call_return", "TO_CALL_RETURN", "route_call_return"),
+        ("call_enter", "TO_CALL_ENTER", "route_call_enter"),
+        ("call_exit", "TO_CALL_EXIT", "route_call_exit"),
+        ("exception_seen", "TO_EXCEPTION", "route_exception"),
+        ("region_return", "TO_REGION_OUT", "route_region_return"),
+        ("region_enter", "TO_REGION_IN", "route_region_enter"),
+    ];
     /// Every map of a followed family.
     pub const OF_FAMILY: [&str; 3] = [FAMILY, FAMILY_EVENTS, FAMILY_TALLY];
     /// Every map that outlives the program that loads it.

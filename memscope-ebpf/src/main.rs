@@ -19,6 +19,7 @@ mod region_map;
 mod regions;
 mod registers;
 mod relatives;
+mod route;
 mod sampler;
 mod signal;
 mod sites;

@@ -20,6 +20,8 @@ use crate::target::Target;
 pub struct Memscope {
     /// Its state folders.
     pub dirs: StateDirs,
+    /// `MEMSCOPE_SHARED_PROBES` of its commands; `None`: that of the suites, so that all of them can be run with shared probes.
+    pub shared_probes: Option<&'static str>,
 }
 
 /// What one run said and how it ended.
@@ -41,7 +43,15 @@ impl Memscope {
         Self::default()
     }
 
-    /// A command line of it, not yet started: no variables but PATH and the state folders, no terminal.
+    /// One whose sessions share their probes wherever that can be done.
+    pub fn sharing() -> Self {
+        Self {
+            shared_probes: Some("always"),
+            ..Self::default()
+        }
+    }
+
+    /// A command line of it, not yet started: no variables but PATH and its own, no terminal.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = Command::new(binary());
         command
@@ -54,6 +64,10 @@ impl Memscope {
         command
             .env("MEMSCOPE_RUN_DIR", self.dirs.run())
             .env("MEMSCOPE_BPF_DIR", self.dirs.bpf());
+        let of_the_suites = std::env::var_os("MEMSCOPE_SHARED_PROBES");
+        if let Some(shared) = self.shared_probes.map(Into::into).or(of_the_suites) {
+            command.env("MEMSCOPE_SHARED_PROBES", shared);
+        }
         command
     }
 
@@ -97,10 +111,12 @@ impl Memscope {
         (serde_json::from_slice(&text).expect("JSON"), text.len())
     }
 
-    /// Demands that nothing of any session is left: no pinned object, no session file.
+    /// Demands that nothing of any session is left: no pinned object, no trace event, no session file.
     pub fn assert_nothing_left(&self) {
         let pinned = self.dirs.pinned();
         assert!(pinned.is_empty(), "still pinned: {pinned:#?}");
+        let events = self.dirs.trace_events();
+        assert!(events.is_empty(), "still in tracefs: {events:#?}");
         let described: Vec<_> = self
             .dirs
             .session_files()

@@ -1,9 +1,13 @@
 //! Folders of a test's own for memscope's state, so that tests neither see nor disturb other sessions of this host.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use crate::deadline::COMMAND;
 use crate::process::mount_bpffs;
 
 const BPF_ROOT: &str = "/sys/fs/bpf";
@@ -52,6 +56,20 @@ impl StateDirs {
         files(&self.bpf)
     }
 
+    /// Every trace event that belongs to the shared probes pinned below, as tracefs lists them.
+    pub fn trace_events(&self) -> Vec<String> {
+        let group = format!(
+            ":memscope_{:016x}/",
+            fnv1a(self.bpf.join("shared-1").as_os_str().as_encoded_bytes())
+        );
+        // Where nobody has mounted tracefs, nobody has made an event.
+        let list = std::fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
+        list.lines()
+            .filter(|line| line.contains(&group))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Every file of the session folders.
     pub fn session_files(&self) -> Vec<PathBuf> {
         files(&self.run)
@@ -69,7 +87,31 @@ impl Drop for StateDirs {
         // Removing what was never made is no failure, and a panic in drop would hide the test's own.
         let _ = std::fs::remove_dir_all(&self.bpf);
         let _ = std::fs::remove_dir_all(&self.run);
+        remove_trace_events(&self.trace_events());
     }
+}
+
+/// What a test that failed left in tracefs, as soon as the kernel has let go of it.
+fn remove_trace_events(events: &[String]) {
+    let end = Instant::now() + COMMAND;
+    for event in events {
+        let name = event.split([':', ' ']).nth(1).unwrap_or_default();
+        let remove = || {
+            let mut list = OpenOptions::new()
+                .append(true)
+                .open("/sys/kernel/tracing/uprobe_events")?;
+            list.write_all(format!("-:{name}").as_bytes())
+        };
+        while remove().is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// RFC 9923, 64 bits.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

@@ -24,6 +24,7 @@ use crate::exit::ExitCode;
 use crate::history;
 use crate::host::calibration::Calibration;
 use crate::host::preflight::Finding;
+use crate::probe::attach::Ways;
 use crate::probe::exits::Returns;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
@@ -143,6 +144,7 @@ pub fn one(
             }
             if verbose {
                 describe(survey, &mut said)?;
+                writeln!(said, "{}", told_ways(&started.ways))?;
                 for note in room::notes(&Session::open(roots, target.id)?.file.left_out) {
                     writeln!(said, "memscope: {note}")?;
                 }
@@ -228,6 +230,17 @@ fn allocators(survey: &Survey) -> String {
         .collect();
     names.dedup();
     names.join(", ")
+}
+
+/// Whether probes are shared with other sessions, and why not where that was wanted.
+fn told_ways(ways: &Ways) -> String {
+    let Ways { own, shared, .. } = ways;
+    match &ways.obstacle {
+        Some(obstacle) => format!(
+            "  {own} probes of its own, {shared} shared with other sessions: more cannot be shared here ({obstacle})"
+        ),
+        None => format!("  {own} probes of its own, {shared} shared with other sessions"),
+    }
 }
 
 /// What was found and where each probe sits.

@@ -16,6 +16,7 @@ use crate::database::session::Session;
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::probe::restored::Text;
+use crate::probe::shared;
 use crate::target::identity::TargetId;
 use crate::target::process::Target;
 
@@ -85,6 +86,8 @@ pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed.
 pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    // What a command that was killed left, even if it had removed its session.
+    shared::retire(&roots.bpf)?;
     destroy_all(&roots, named_remains(&roots, arguments)?)
 }
 
@@ -94,6 +97,7 @@ pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed, after all were tried.
 pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
+    shared::retire(&roots.bpf)?;
     let ids = if arguments.all {
         remains(&roots)?
     } else {
@@ -206,6 +210,9 @@ pub fn collect_garbage(roots: &Roots, older_than_s: u64) -> Result<usize, Comman
             Err(DatabaseError::Missing(_)) => {}
             Err(error) => failed = keep_first(failed, error.into()),
         }
+    }
+    if let Err(error) = shared::retire(&roots.bpf) {
+        failed = keep_first(failed, error.into());
     }
     failed.map_or(Ok(removed), |error| Err(error.into()))
 }

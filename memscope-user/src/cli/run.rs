@@ -17,6 +17,7 @@ use crate::host::calibration::CalibrationError;
 use crate::host::privilege::Privileges;
 use crate::host::sacrifice;
 use crate::os::OsError;
+use crate::probe::shared::Sharing;
 use crate::report;
 use crate::suppress::files::SuppressionError;
 use crate::target::process::TargetError;
@@ -143,6 +144,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     Privileges::of_this_process()
         .and_then(Privileges::require)
         .map_err(CollectionError::from)?;
+    // Before anything is done: said in the middle of an attach, it would look like a fault of the host's.
+    Sharing::from_environment().map_err(CommandError::Usage)?;
     let _ = budget::take_probes_out(&Roots::from_environment());
     match &arguments.command {
         Command::Attach(attach) => attach::run(attach, verbose),

@@ -12,7 +12,7 @@ use crate::database::session::Session;
 use crate::database::session_file::SessionFile;
 use crate::database::store;
 use crate::host::preflight::{self, Finding};
-use crate::probe::attach;
+use crate::probe::attach::{self, Bound};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
@@ -65,7 +65,15 @@ pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError>
     // The names of their sites must be there before the first block of theirs is.
     session.file.write(&paths.file())?;
     let mut object = load::object(&paths, session.file.capacities, Diagnostics::Off)?;
-    attach::attach(&mut object, &paths, session.control()?.bound_tid, &probes)?;
+    let bound = Bound {
+        process: target.id.pid,
+        thread: session.control()?.bound_tid,
+    };
+    let ways = attach::attach(&mut object, &paths, bound, &probes)?;
+    if ways.shared > 0 && session.file.unrouted_before.is_none() {
+        session.file.unrouted_before = Some(ways.unrouted_before);
+        session.file.write(&paths.file())?;
+    }
     Ok(probes.len())
 }
 

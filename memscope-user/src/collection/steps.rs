@@ -18,9 +18,10 @@ use crate::database::session_file::{Exceeded, Followed, HitPrices, LeftOut, Mome
 use crate::database::{folder, links, load, store};
 use crate::host::kernel_layout;
 use crate::host::preflight::{self, Finding};
-use crate::probe::attach;
+use crate::probe::attach::{self, Bound, Ways};
 use crate::probe::plan::PlannedCall;
 use crate::probe::restored::{self, Text};
+use crate::probe::shared;
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
@@ -34,6 +35,8 @@ pub struct Started {
     pub findings: Vec<Finding>,
     /// Where the database came from.
     pub database: Origin,
+    /// How its probes were attached.
+    pub ways: Ways,
     /// The loaded programs. They go on without it; a foreground run keeps it to read their diagnostics.
     pub object: Ebpf,
 }
@@ -61,6 +64,7 @@ pub fn create(roots: &Roots, target: &Target, settings: &Settings) -> Result<(),
     // What a killed create left.
     links::detach(&paths)?;
     folder::remove(&paths.bpf)?;
+    shared::retire(paths.root())?;
     let outcome = make(roots, target, settings);
     if outcome.is_err() {
         // The first error is the one to tell; what cannot be removed now, `destroy` and `gc` still find.
@@ -101,6 +105,7 @@ fn make(roots: &Roots, target: &Target, settings: &Settings) -> Result<(), Colle
         runs: Vec::new(),
         generations: Vec::new(),
         found_ended: None,
+        unrouted_before: None,
         unwatched: None,
         left_out: LeftOut::default(),
         mappings_seen: Moment::now(),
@@ -154,6 +159,7 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
         run.to = Some(at);
     }
     links::detach(&paths)?;
+    shared::retire(paths.root())?;
     session.forget_open_calls()?;
     // No program runs now that would write there.
     session.forget_last_run()?;
@@ -165,10 +171,11 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
             return Err(TargetError::Ended(target.id.pid).into());
         }
     }
-    outcome.map(|object| Started {
+    outcome.map(|(object, ways)| Started {
         survey,
         findings,
         database: Origin::Found,
+        ways,
         object,
     })
 }
@@ -186,7 +193,7 @@ fn attach_probes(
     target: &Target,
     survey: &Survey,
     diagnostics: Diagnostics,
-) -> Result<Ebpf, CollectionError> {
+) -> Result<(Ebpf, Ways), CollectionError> {
     let ended = || TargetError::Ended(target.id.pid);
     let thread = target.live_thread().ok_or_else(ended)?;
     let control = Control {
@@ -204,7 +211,9 @@ fn attach_probes(
     let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
     session.file.write(&session.paths.file())?;
     let probes = calls::probes(&session.file.calls, &numbers, survey);
-    attach::attach(&mut object, &session.paths, thread, &probes)?;
+    let process = target.id.pid;
+    let ways = attach::attach(&mut object, &session.paths, Bound { process, thread }, &probes)?;
+    session.file.unrouted_before = (ways.shared > 0).then_some(ways.unrouted_before);
     session.file.runs.push(Run {
         from: Moment::now(),
         to: None,
@@ -223,7 +232,7 @@ fn attach_probes(
     if !target.is_alive() {
         return Err(ended().into());
     }
-    Ok(object)
+    Ok((object, ways))
 }
 
 /// A hundredth of a second.
@@ -263,6 +272,7 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
         if let Some(run) = session.file.runs.last_mut().filter(|run| run.to.is_none()) {
             run.to = Some(at);
             session.file.write(&paths.file())?;
+            session.keep_unrouted()?;
             let left = take_probes_away(&paths, id, &session.file.calls)?;
             session.forget_open_calls()?;
             return Ok(left);
@@ -283,6 +293,7 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
         collecting: 0,
         ..control
     })?;
+    session.keep_unrouted()?;
     let left = take_probes_away(&paths, id, &session.file.calls)?;
     session.forget_open_calls()?;
     Ok(left)
@@ -291,7 +302,9 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
 /// Takes the probes away, and returns when they are gone from the target's text; see [`restored::wait`].
 fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<Text, DatabaseError> {
     links::detach(paths)?;
-    Ok(restored::wait(Target { id }, calls))
+    let left = restored::wait(Target { id }, calls);
+    shared::retire(paths.root())?;
+    Ok(left)
 }
 
 /// Destroys a database in whatever state it is. Gives what [`stop`] gives.
@@ -308,7 +321,9 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
         .map(|file| file.calls)
         .unwrap_or_default();
     store::remove(&paths)?;
-    Ok(restored::wait(Target { id }, &calls))
+    let left = restored::wait(Target { id }, &calls);
+    shared::retire(paths.root())?;
+    Ok(left)
 }
 
 /// Notes that a target has been found to have ended, and gives that moment, milliseconds of CLOCK_MONOTONIC.

@@ -91,6 +91,24 @@ pub fn remove(path: &Path) -> Result<(), DatabaseError> {
     }
 }
 
+/// The names in a folder, sorted, as far as they are text: others are not ours. None, if there is no such folder.
+///
+/// # Errors
+/// It cannot be read.
+pub fn names(path: &Path) -> Result<Vec<String>, DatabaseError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(DatabaseError::file("list", path)(error)),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// A lock on a folder, held until dropped or until this process dies.
 #[derive(Debug)]
 pub struct FolderLock(File);

@@ -5,7 +5,7 @@
 
 mod batch;
 mod plain;
-mod syscall;
+pub(crate) mod syscall;
 
 use std::ffi::CString;
 use std::io;

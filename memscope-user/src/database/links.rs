@@ -1,4 +1,4 @@
-//! The pinned links of a session: its attached probes, taken away again.
+//! The pins of a session's attached probes, its own and its parts in shared ones: taken away again.
 
 use super::error::DatabaseError;
 use super::folder;
@@ -13,8 +13,31 @@ use super::paths::SessionPaths;
 /// release it here would be no faster; and it would not be safe: taking a breakpoint out of the target reads its memory, which fails in a
 /// process that a fatal signal is pending for (`get_user_pages`), so a `kill -9` in that moment would leave it in.
 ///
+/// A part in a shared probe is a pinned map that holds a perf event; it goes the same way. What it was a part of stays for the
+/// others, and is [`crate::probe::shared::retire`]'s to remove when there are none.
+///
 /// # Errors
 /// A pin cannot be removed.
 pub fn detach(paths: &SessionPaths) -> Result<(), DatabaseError> {
-    folder::remove(&paths.links())
+    folder::remove(&paths.links())?;
+    let shared = paths.shared();
+    for event in folder::names(&shared.events())? {
+        if let Some(part) = shared.part(&event, paths) {
+            folder::remove_file(&part)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a session has part in a shared probe.
+///
+/// # Errors
+/// The folder of shared probes cannot be read.
+pub fn has_shared(paths: &SessionPaths) -> Result<bool, DatabaseError> {
+    let shared = paths.shared();
+    let is_part = |event: &String| {
+        let part = shared.part(event, paths);
+        part.is_some_and(|part| part.symlink_metadata().is_ok())
+    };
+    Ok(folder::names(&shared.events())?.iter().any(is_part))
 }

@@ -8,12 +8,12 @@ use aya::maps::Map;
 use aya::programs::{ProgramError, ProgramInfo, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use memscope_ebpf::family::TASK_FIELDS;
-use memscope_ebpf::limits::{FAMILY_CAPACITY, FAMILY_EVENT_BYTES, map};
+use memscope_ebpf::limits::{FAMILY_CAPACITY, FAMILY_EVENT_BYTES, SHARED_SESSIONS, map};
 use serde::{Deserialize, Serialize};
 
 use super::error::DatabaseError;
 use super::kernel_map::{KernelMap, Plain};
-use super::paths::SessionPaths;
+use super::paths::{SessionPaths, SharedPaths};
 use crate::host::kernel_layout;
 
 /// The compiled programs.
@@ -138,6 +138,30 @@ pub fn family(folder: &Path, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, Databas
     for name in map::OF_FAMILY {
         loader.map_pin_path(name, folder.join(name));
     }
+    loader
+        .load(OBJECT)
+        .map_err(|error| DatabaseError::Load(with_causes(&error)))
+}
+
+/// Loads the object for the probes that sessions share: its maps are pinned in their folder, or taken from there.
+///
+/// # Errors
+/// As [`object`].
+pub fn shared(paths: &SharedPaths, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, DatabaseError> {
+    let mut loader = EbpfLoader::new();
+    loader.btf(None);
+    loader.override_global(aya_log::LEVEL, &0u8, true);
+    loader.override_global(TASK_LAYOUT, &layout, true);
+    loader.map_max_entries(LOG_MAP, LEAST_RING);
+    for name in [map::LIVE, map::PAGES, map::ROWS] {
+        loader.map_max_entries(name, 1);
+    }
+    let arrays = map::ROUTES.map(|(_, array, _)| array);
+    for name in arrays.into_iter().chain([map::SLOTS]) {
+        loader.map_max_entries(name, SHARED_SESSIONS);
+        loader.map_pin_path(name, paths.map(name));
+    }
+    loader.map_pin_path(map::UNROUTED, paths.map(map::UNROUTED));
     loader
         .load(OBJECT)
         .map_err(|error| DatabaseError::Load(with_causes(&error)))

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::target::identity::TargetId;
+use crate::target::mapping::FileKey;
 
 /// The two roots under which sessions live.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,58 @@ impl Roots {
 /// What the name of a family's folder begins with, before that of its first target.
 pub const FAMILY_PREFIX: &str = "family-";
 
+/// The folder of the probes that sessions share, beside theirs: the maps that lead from a target to its session's programs, and
+/// a folder for each trace event with the pins of what sits on it. Its name is no session's, and names the contract between
+/// the versions of memscope that may meet in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedPaths {
+    /// Below a BPF file system.
+    pub folder: PathBuf,
+}
+
+impl SharedPaths {
+    /// Beside the sessions below this root.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        Self {
+            folder: root.join("shared-1"),
+        }
+    }
+
+    /// Where a map is pinned.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The folder of the trace events' folders.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.folder.join("events")
+    }
+
+    /// The folder of one trace event.
+    #[must_use]
+    pub fn event(&self, name: &str) -> PathBuf {
+        self.events().join(name)
+    }
+
+    /// Where the link of the program that leads a trace event's hits to their sessions is pinned.
+    #[must_use]
+    pub fn router(&self, name: &str) -> PathBuf {
+        self.event(name).join(ROUTER)
+    }
+
+    /// Where a session's part in a trace event is pinned.
+    #[must_use]
+    pub fn part(&self, name: &str, session: &SessionPaths) -> Option<PathBuf> {
+        Some(self.event(name).join(session.bpf.file_name()?))
+    }
+}
+
+/// The name of a router's pin in its trace event's folder; the others are sessions'.
+pub const ROUTER: &str = "router";
+
 /// The folders of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPaths {
@@ -64,6 +117,25 @@ impl SessionPaths {
     #[must_use]
     pub fn links(&self) -> PathBuf {
         self.bpf.join("links")
+    }
+
+    /// Says that a probe of this session sits in a file, for other sessions to see; an empty folder.
+    #[must_use]
+    pub fn probed(&self, file: FileKey) -> PathBuf {
+        let (major, minor) = file.device;
+        self.links().join(format!("in-{major:x}-{minor:x}-{:x}", file.inode))
+    }
+
+    /// The folder of shared probes beside this session.
+    #[must_use]
+    pub fn shared(&self) -> SharedPaths {
+        SharedPaths::below(self.root())
+    }
+
+    /// The folder below a BPF file system in which all sessions have theirs.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.bpf.parent().unwrap_or(Path::new("/"))
     }
 
     /// The session file.

@@ -169,7 +169,40 @@ impl Session {
     /// # Errors
     /// The map cannot be read.
     pub fn tally(&self) -> Result<Tally, DatabaseError> {
-        Tally::read(&self.counters).map_err(DatabaseError::map("read", map::COUNTERS))
+        let tally = Tally::read(&self.counters).map_err(DatabaseError::map("read", map::COUNTERS))?;
+        Ok(tally.with(Counter::Unrouted, self.unrouted()?))
+    }
+
+    /// Hits of shared probes that no session was found for since this one shares any: they may have been its own. The programs
+    /// count them for all sessions at once.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    fn unrouted(&self) -> Result<u64, DatabaseError> {
+        let Some(before) = self.file.unrouted_before else {
+            return Ok(0);
+        };
+        let path = self.paths.shared().map(map::UNROUTED);
+        if path.symlink_metadata().is_err() {
+            return Ok(0);
+        }
+        let count = KernelMap::<u32, u64>::open(&path).and_then(|map| map.lookup(0));
+        let count = count.map_err(DatabaseError::map("read", map::UNROUTED))?;
+        Ok(count.unwrap_or(0).saturating_sub(before))
+    }
+
+    /// Counts those hits as the session's, whose probes are about to go: what is counted from here on is nothing to it.
+    ///
+    /// # Errors
+    /// A map, or the file, cannot be read or written.
+    pub fn keep_unrouted(&mut self) -> Result<(), DatabaseError> {
+        let unrouted = self.unrouted()?;
+        Tally::count(&self.counters, Counter::Unrouted, unrouted)
+            .map_err(DatabaseError::map("write", map::COUNTERS))?;
+        if self.file.unrouted_before.take().is_some() {
+            self.file.write(&self.paths.file())?;
+        }
+        Ok(())
     }
 
     /// The selected live blocks, in no order, in as many parts as threads read them.

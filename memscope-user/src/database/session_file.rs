@@ -68,6 +68,9 @@ pub struct SessionFile {
     /// When its target was first found to have ended, if nothing watched it to its end.
     #[serde(default)]
     pub found_ended: Option<Moment>,
+    /// While probes of it are shared with other sessions: how many hits of shared probes no session had been found for before.
+    #[serde(default)]
+    pub unrouted_before: Option<u64>,
     /// What of the unwind tables is where in the kernel's arrays.
     pub layout: Layout,
     /// Probed functions; a call index is a position in this list.

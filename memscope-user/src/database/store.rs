@@ -142,6 +142,7 @@ pub fn remove(paths: &SessionPaths) -> Result<(), DatabaseError> {
 /// Something cannot be removed.
 pub fn remove_unfinished(paths: &SessionPaths) -> Result<bool, DatabaseError> {
     if paths.run.symlink_metadata().is_err() {
+        links::detach(paths)?;
         folder::remove(&paths.bpf)?;
         return Ok(true);
     }

@@ -44,6 +44,15 @@ impl Tally {
         counters.update_per_cpu(0, &values)
     }
 
+    /// The same with so many more of one counter.
+    #[must_use]
+    pub fn with(mut self, counter: Counter, more: u64) -> Self {
+        if let Some(value) = self.0.get_mut(counter as usize) {
+            *value = value.saturating_add(more);
+        }
+        self
+    }
+
     /// One counter.
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {

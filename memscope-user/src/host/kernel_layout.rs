@@ -12,6 +12,9 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Structure and member, by [`TaskField`].
 const FIELDS: [(TaskField, &str, &str); TASK_FIELDS] = [
     (TaskField::Pid, "task_struct", "pid"),
+    (TaskField::Tgid, "task_struct", "tgid"),
+    (TaskField::RealParent, "task_struct", "real_parent"),
+    (TaskField::Mm, "task_struct", "mm"),
     (TaskField::GroupLeader, "task_struct", "group_leader"),
     (TaskField::StartBoottime, "task_struct", "start_boottime"),
     (TaskField::Signal, "task_struct", "signal"),

@@ -4,4 +4,5 @@ pub mod attach;
 pub mod exits;
 pub mod plan;
 pub mod restored;
+pub mod shared;
 pub mod site;

@@ -139,6 +139,12 @@ impl Program {
         }
     }
 
+    /// Whether it runs when a function returns, by a return probe.
+    #[must_use]
+    pub const fn is_at_return(self) -> bool {
+        matches!(self, Self::CallReturn | Self::RegionReturn | Self::EmptyReturn)
+    }
+
     /// The program of the same kind that does nothing: what its probe costs without it.
     #[must_use]
     pub const fn empty(self) -> Self {

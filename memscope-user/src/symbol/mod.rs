@@ -18,7 +18,7 @@ mod module_map;
 mod places;
 mod saved;
 mod screen;
-mod site_id;
+pub(crate) mod site_id;
 mod symbolizer;
 mod vdso;
 

@@ -39,15 +39,16 @@ pub fn site_id<'a>(call: FrameIdentity<'_>, frames: impl IntoIterator<Item = Fra
     SiteId(finalize(hash.0))
 }
 
-struct Fnv1a(u64);
+/// Nobody's choice of bytes is kept apart by it: only for what is ours to choose, or where a collision does no harm.
+pub(crate) struct Fnv1a(pub(crate) u64);
 
 impl Fnv1a {
     /// Offset basis and prime: RFC 9923.
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
         }

@@ -68,6 +68,11 @@ pub const TABLE_HEAD: &str = "\
 
 /// Runs one pair. The work's output must be that of an untraced run without recorder and allocator.
 pub fn run(kind: Kind, allocator: Allocator, rounds: u32) -> Row {
+    run_with(&Memscope::new(), kind, allocator, rounds)
+}
+
+/// The same, traced by this memscope.
+pub fn run_with(memscope: &Memscope, kind: Kind, allocator: Allocator, rounds: u32) -> Row {
     let plain = {
         let folder = Folder::new();
         let mut running = Running::start(kind, &folder, &[]);
@@ -83,9 +88,8 @@ pub fn run(kind: Kind, allocator: Allocator, rounds: u32) -> Row {
     let variables = [("LD_PRELOAD", preload.as_str()), ("MEMSCOPE_ORACLE_FILE", &file)];
     let mut running = Running::start(kind, &folder, &variables);
     let pid = running.pid();
-    let memscope = Memscope::new();
     let before = text::altered(pid);
-    let session = crate::session::Session::attach(&memscope, pid);
+    let session = crate::session::Session::attach(memscope, pid);
     // A call numbered later than this one began after the probes were in place.
     let attached_at = table.header(pid).events;
     let said = running.work(0..rounds);

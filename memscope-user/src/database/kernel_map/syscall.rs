@@ -4,14 +4,17 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 // enum bpf_cmd, include/uapi/linux/bpf.h.
+pub const BPF_MAP_CREATE: u32 = 0;
 pub const BPF_MAP_LOOKUP_ELEM: u32 = 1;
 pub const BPF_MAP_UPDATE_ELEM: u32 = 2;
 pub const BPF_MAP_DELETE_ELEM: u32 = 3;
 pub const BPF_MAP_GET_NEXT_KEY: u32 = 4;
+pub const BPF_OBJ_PIN: u32 = 6;
 pub const BPF_OBJ_GET: u32 = 7;
 pub const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 pub const BPF_MAP_LOOKUP_BATCH: u32 = 24;
 pub const BPF_MAP_UPDATE_BATCH: u32 = 26;
+pub const BPF_LINK_CREATE: u32 = 28;
 /// Flag of an update: only where there is no value.
 pub const BPF_NOEXIST: u64 = 1;
 
@@ -38,7 +41,7 @@ pub struct BatchAttr {
     pub flags: u64,
 }
 
-/// The part of `union bpf_attr` for BPF_OBJ_GET.
+/// The part of `union bpf_attr` for BPF_OBJ_GET and BPF_OBJ_PIN.
 #[repr(C)]
 pub struct ObjectAttr {
     pub path: u64,
