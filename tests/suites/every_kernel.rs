@@ -10,7 +10,10 @@ use memscope_tests::text;
 use memscope_tests::traced::Traced;
 
 /// The BPF programs of a session, as `doctor -v` names them.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 11] = [
+    "route_free_enter",
+    "route_call_enter",
+    "route_call_return",
     "free_enter",
     "call_enter",
     "call_return",
@@ -164,6 +167,32 @@ fn an_estimate_by_sampling_is_the_truth_within_its_error() {
     );
     assert!(database.printed < TAKEN, "it was sampled");
     session.detach();
+}
+
+#[test]
+fn sessions_that_share_probes_are_exact_and_leave_nothing() {
+    let memscope = Memscope::sharing();
+    let mut targets = [Target::blocks(), Target::blocks()];
+    let pids = targets.each_ref().map(|target| target.pid().to_string());
+    for pid in &pids {
+        let attached = memscope.ok(&["attach", "-v", pid]);
+        assert!(attached.stderr.contains("  0 probes of its own, "), "{attached}");
+    }
+    let _sessions = targets.each_ref().map(|target| Session::guard(&memscope, target.pid()));
+    for (number, target) in targets.iter_mut().enumerate() {
+        target.act(&format!("take {} 10007", 40 + number));
+        target.act("give 5 10007");
+        let database = memscope.print(target.pid());
+        assert_same(&target.ledger(), &database, "one of two that share");
+        assert_eq!((database.entries.len(), database.lost()), (35 + number, 0));
+    }
+    memscope.ok(&["detach", &pids[0]]);
+    text::assert_restored(targets[0].pid(), &[], "after the detach of one");
+    targets[1].act("take 7 20011");
+    assert_same(&targets[1].ledger(), &memscope.print(targets[1].pid()), "the other");
+    memscope.ok(&["detach", &pids[1]]);
+    text::assert_restored(targets[1].pid(), &[], "after the detach of the other");
+    memscope.assert_nothing_left();
 }
 
 #[test]

@@ -69,13 +69,26 @@ fn remove(memscope: &Memscope, target: &Target, context: &str) {
 
 #[test]
 fn attach_killed_at_any_step_can_be_undone_or_repeated() {
+    attach_killed(&Memscope::new(), 1);
+}
+
+#[test]
+fn attach_of_a_session_that_shares_probes_killed_at_any_step_can_be_undone_or_repeated() {
+    // A sample: most of its steps are the same.
+    attach_killed(&Memscope::sharing(), 3);
+}
+
+/// Kills at every so many of the chosen steps.
+fn attach_killed(memscope: &Memscope, every: usize) {
     let all = std::env::var_os("MEMSCOPE_TEST_ALL").is_some();
-    let memscope = Memscope::new();
     let mut target = Target::blocks();
     let pid = target.pid().to_string();
-    let steps = whole_run(&memscope, &["attach", &pid]);
-    remove(&memscope, &target, "a whole run");
-    let chosen = chosen(&steps);
+    let steps = whole_run(memscope, &["attach", &pid]);
+    remove(memscope, &target, "a whole run");
+    let chosen: Vec<usize> = chosen(&steps)
+        .into_iter()
+        .step_by(if all { 1 } else { every })
+        .collect();
     println!(
         "attach makes {} calls that change something; killed at {}",
         steps.calls.len(),
@@ -83,13 +96,13 @@ fn attach_killed_at_any_step_can_be_undone_or_repeated() {
     );
     for (turn, &step) in chosen.iter().enumerate() {
         if all || turn % 2 == 0 {
-            let context = kill_at(&memscope, &["attach", &pid], step);
+            let context = kill_at(memscope, &["attach", &pid], step);
             target.act("take 3 10007");
             target.act("give 3 10007");
-            remove(&memscope, &target, &context);
+            remove(memscope, &target, &context);
         }
         if all || turn % 2 == 1 {
-            let context = kill_at(&memscope, &["attach", &pid], step);
+            let context = kill_at(memscope, &["attach", &pid], step);
             let session = memscope.attach(&target);
             target.act("take 5 10007");
             target.act("give 2 10007");
@@ -124,18 +137,27 @@ fn attach_killed_at_any_step_before_its_target_ends_is_removed_by_gc() {
 
 #[test]
 fn detach_killed_at_any_step_can_be_repeated() {
-    let memscope = Memscope::new();
+    detach_killed(&Memscope::new(), 1);
+}
+
+#[test]
+fn detach_of_a_session_that_shares_probes_killed_at_any_step_can_be_repeated() {
+    detach_killed(&Memscope::sharing(), 3);
+}
+
+fn detach_killed(memscope: &Memscope, every: usize) {
+    let all = std::env::var_os("MEMSCOPE_TEST_ALL").is_some();
     let mut target = Target::blocks();
     let pid = target.pid().to_string();
-    drop(Session::attach(&memscope, target.pid()));
+    drop(Session::attach(memscope, target.pid()));
     memscope.ok(&["attach", &pid]);
-    let steps = whole_run(&memscope, &["detach", &pid]);
+    let steps = whole_run(memscope, &["detach", &pid]);
     memscope.assert_nothing_left();
-    for step in chosen(&steps) {
+    for step in chosen(&steps).into_iter().step_by(if all { 1 } else { every }) {
         memscope.ok(&["attach", &pid]);
-        let context = kill_at(&memscope, &["detach", &pid], step);
+        let context = kill_at(memscope, &["detach", &pid], step);
         target.act("take 1 10007");
-        remove(&memscope, &target, &context);
+        remove(memscope, &target, &context);
     }
     assert_eq!(target.quit().code, Some(0));
 }

@@ -24,8 +24,8 @@ use crate::exit::ExitCode;
 use crate::history;
 use crate::host::calibration::Calibration;
 use crate::host::preflight::Finding;
-use crate::probe::attach::Ways;
 use crate::probe::exits::Returns;
+use crate::probe::shared::choice::Ways;
 use crate::report::model::CollectionState;
 use crate::target::process::Target;
 

@@ -18,10 +18,11 @@ use crate::database::session_file::{Exceeded, Followed, HitPrices, LeftOut, Mome
 use crate::database::{folder, links, load, store};
 use crate::host::kernel_layout;
 use crate::host::preflight::{self, Finding};
-use crate::probe::attach::{self, Bound, Ways};
+use crate::probe::attach;
 use crate::probe::plan::PlannedCall;
 use crate::probe::restored::{self, Text};
 use crate::probe::shared;
+use crate::probe::shared::choice::{Bound, Ways};
 use crate::report::model::CollectionState;
 use crate::target::identity::TargetId;
 use crate::target::process::{Target, TargetError};
@@ -301,8 +302,23 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
 
 /// Takes the probes away, and returns when they are gone from the target's text; see [`restored::wait`].
 fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<Text, DatabaseError> {
+    let parts = links::shared(paths)?;
     links::detach(paths)?;
-    let left = restored::wait(Target { id }, calls);
+    wait_for_text(paths, id, calls, &parts)
+}
+
+/// Returns when the text of a target is its own again after its session's pins were removed, and removes what nobody shares any more.
+fn wait_for_text(
+    paths: &SessionPaths,
+    id: TargetId,
+    calls: &[PlannedCall],
+    parts: &[String],
+) -> Result<Text, DatabaseError> {
+    let target = Target { id };
+    if let Some(thread) = target.live_thread().filter(|_| target.is_alive()) {
+        shared::look_again(paths, parts, thread)?;
+    }
+    let left = restored::wait(target, calls);
     shared::retire(paths.root())?;
     Ok(left)
 }
@@ -320,10 +336,9 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
     let calls = SessionFile::read(&paths.file(), id)
         .map(|file| file.calls)
         .unwrap_or_default();
+    let parts = links::shared(&paths)?;
     store::remove(&paths)?;
-    let left = restored::wait(Target { id }, &calls);
-    shared::retire(paths.root())?;
-    Ok(left)
+    Ok(wait_for_text(&paths, id, &calls, &parts)?)
 }
 
 /// Notes that a target has been found to have ended, and gives that moment, milliseconds of CLOCK_MONOTONIC.

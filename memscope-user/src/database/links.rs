@@ -29,15 +29,16 @@ pub fn detach(paths: &SessionPaths) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Whether a session has part in a shared probe.
+/// The names of the trace events that a session has part in.
 ///
 /// # Errors
 /// The folder of shared probes cannot be read.
-pub fn has_shared(paths: &SessionPaths) -> Result<bool, DatabaseError> {
+pub fn shared(paths: &SessionPaths) -> Result<Vec<String>, DatabaseError> {
     let shared = paths.shared();
-    let is_part = |event: &String| {
-        let part = shared.part(event, paths);
+    let mut names = folder::names(&shared.events())?;
+    names.retain(|name| {
+        let part = shared.part(name, paths);
         part.is_some_and(|part| part.symlink_metadata().is_ok())
-    };
-    Ok(folder::names(&shared.events())?.iter().any(is_part))
+    });
+    Ok(names)
 }

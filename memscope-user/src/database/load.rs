@@ -180,8 +180,8 @@ pub fn map_of<K: Plain, V: Plain>(object: &Ebpf, name: &'static str) -> Result<K
     fd.map(KernelMap::of).map_err(DatabaseError::map("open", name))
 }
 
-/// The uprobe programs.
-const UPROBES: [&str; 7] = [
+/// The uprobe programs: a session's, then those that lead to them from shared probes.
+const UPROBES: [&str; 14] = [
     "free_enter",
     "call_return",
     "call_enter",
@@ -189,6 +189,13 @@ const UPROBES: [&str; 7] = [
     "exception_seen",
     "region_return",
     "region_enter",
+    "route_free_enter",
+    "route_call_return",
+    "route_call_enter",
+    "route_call_exit",
+    "route_exception",
+    "route_region_return",
+    "route_region_enter",
 ];
 
 /// Has the kernel verify and load a uprobe program.

@@ -1,6 +1,5 @@
 //! Attaches probes and pins their links, so that they outlive this process.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
@@ -12,15 +11,14 @@ use memscope_ebpf::call::CallIndex;
 use thiserror::Error;
 
 use super::plan::{PlannedCall, Program};
-use super::shared::{SharedProbes, SharedSite, Sharing};
+use super::shared::SharedSite;
+use super::shared::choice::{Bound, Choice, Ways};
 use crate::database::error::DatabaseError;
 use crate::database::folder;
 use crate::database::load::{self, with_causes};
 use crate::database::paths::SessionPaths;
 use crate::target::address::FileOffset;
 use crate::target::files::PathToMapped;
-use crate::target::identity::Pid;
-use crate::target::mapping::FileKey;
 
 /// Why a probe could not be attached.
 #[derive(Debug, Error)]
@@ -64,28 +62,6 @@ pub struct Probe<'a> {
     pub module: &'a Path,
 }
 
-/// Whose probes are attached: a process, by one of its threads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// The process.
-    pub process: Pid,
-    /// The thread that the probes go with.
-    pub thread: u32,
-}
-
-/// How probes were attached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ways {
-    /// Probes of the session's own.
-    pub own: usize,
-    /// Parts in probes that sessions share.
-    pub shared: usize,
-    /// Hits of shared probes that no session was found for, before these were attached.
-    pub unrouted_before: u64,
-    /// Why none are shared, where that was wanted.
-    pub obstacle: Option<String>,
-}
-
 /// Attaches the lifecycle programs and the probes, as far as they are not attached yet, each link pinned at once.
 ///
 /// The programs do nothing until CONTROL says so; so the order does not matter, and a start that is killed half way
@@ -111,100 +87,23 @@ pub fn attach(
             reason: with_causes(&*error),
         })?;
     }
-    let mut sharer = Sharer::of(paths, bound)?;
+    let mut choice = Choice::of(paths, bound)?;
     for Probe { index, call, module } in probes {
         for (program, offset) in places_of(call) {
             // A probe that is there stays: a refresh only adds. An exit may be there for another function that it serves.
             if is_pinned(paths, *index, call, (program, offset)) {
                 continue;
             }
-            if let Some(file) = call.file {
-                sharer.says_so(file)?;
-            }
-            if sharer.attach(object, call, (program, offset), module)? {
+            if choice.attach(object, call, (program, offset), module)? {
                 continue;
             }
             let pin = pin_of(paths, *index, call, program, offset);
             attach_probe(object, bound.thread, call, (program, offset), module, &pin)
                 .map_err(|error| AttachError::of_probe(call, offset, &*error))?;
-            sharer.ways.own += 1;
+            choice.ways.own += 1;
         }
     }
-    Ok(sharer.ways)
-}
-
-/// Decides file by file whether a session's probes are shared, and says which files they are in.
-struct Sharer<'a> {
-    paths: &'a SessionPaths,
-    bound: Bound,
-    sharing: Sharing,
-    wanted: BTreeMap<FileKey, bool>,
-    probes: Option<SharedProbes>,
-    ways: Ways,
-}
-
-impl<'a> Sharer<'a> {
-    fn of(paths: &'a SessionPaths, bound: Bound) -> Result<Self, AttachError> {
-        Ok(Self {
-            paths,
-            bound,
-            sharing: Sharing::from_environment().map_err(AttachError::Sharing)?,
-            wanted: BTreeMap::new(),
-            probes: None,
-            ways: Ways::default(),
-        })
-    }
-
-    /// Whoever comes after in this file shares.
-    fn says_so(&mut self, file: FileKey) -> Result<(), AttachError> {
-        if !self.wanted.contains_key(&file) {
-            let wanted = self.sharing.wanted(self.paths, file)?;
-            self.wanted.insert(file, wanted);
-            folder::make_private(&self.paths.probed(file))?;
-        }
-        Ok(())
-    }
-
-    /// Whether the probe is a shared one now; if this host cannot, for whatever reason, the session has one of its own.
-    fn attach(
-        &mut self,
-        object: &mut Ebpf,
-        call: &PlannedCall,
-        (program, offset): (Program, FileOffset),
-        module: &Path,
-    ) -> Result<bool, AttachError> {
-        let wanted = call.file.is_some_and(|file| self.wanted.get(&file) == Some(&true));
-        let Some(site) = SharedSite::of(call, program, offset).filter(|_| wanted && self.ways.obstacle.is_none())
-        else {
-            return Ok(false);
-        };
-        let attached = self
-            .open()
-            .and_then(|probes| probes.attach(object, &site, program.is_at_return(), module));
-        match attached {
-            Ok(()) => self.ways.shared += 1,
-            Err(error) => {
-                self.ways.obstacle = Some(with_causes(&error));
-                // A part that is pinned although its making failed would be a second probe beside the session's own.
-                if let Some(part) = site.part(self.paths) {
-                    folder::remove_file(&part)?;
-                }
-            }
-        }
-        Ok(self.ways.obstacle.is_none())
-    }
-
-    fn open(&mut self) -> Result<&mut SharedProbes, DatabaseError> {
-        let probes = match self.probes.take() {
-            Some(probes) => probes,
-            None => {
-                let probes = SharedProbes::open(self.paths, self.bound.process, self.bound.thread)?;
-                self.ways.unrouted_before = probes.unrouted()?;
-                probes
-            }
-        };
-        Ok(self.probes.insert(probes))
-    }
+    Ok(choice.ways)
 }
 
 /// Every program of a call with each place where it sits.

@@ -9,7 +9,7 @@ use crate::target::memory::{ProcessMemory, TargetMemory};
 use crate::target::process::Target;
 
 /// The byte the kernel puts at a probe site (`UPROBE_SWBP_INSN`, arch/x86/include/asm/uprobes.h).
-const BREAKPOINT: u8 = 0xcc;
+pub(crate) const BREAKPOINT: u8 = 0xcc;
 /// How long the kernel is given for the next one. It takes all probes of the machine out one after the other, whoever they
 /// belonged to, and each waits for several RCU grace periods: a tenth of a second on an idle machine, half a second on
 /// an overloaded one, and more where other tracers' probes come first. A breakpoint that stays is another tracer's.

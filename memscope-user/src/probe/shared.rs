@@ -8,6 +8,7 @@
 //! Everything is pinned, in a folder beside the sessions' (`SharedPaths`): a folder for each trace event, in it the router's link and
 //! each session's part. So who uses an event is whoever is pinned there, whatever was killed; [`retire`] removes what nobody uses.
 
+pub mod choice;
 mod perf_event;
 mod routes;
 mod tracefs;
@@ -272,6 +273,26 @@ impl SharedProbes {
         link.and_then(|link| perf_event::pin(&link, pin))
             .map_err(DatabaseError::file("pin", pin))
     }
+}
+
+/// Has the kernel look again at which address spaces a session's trace events let through, by a perf event of `thread` that comes and goes.
+///
+/// It looks when a perf event is closed, but not at that of a thread that has ended (`trace_uprobe_filter_remove`,
+/// kernel/trace/trace_uprobe.c): a target whose other threads live would keep the breakpoints of its parts until each was hit.
+///
+/// # Errors
+/// The kernel refused it.
+pub fn look_again(session: &SessionPaths, names: &[String], thread: u32) -> Result<(), DatabaseError> {
+    let folder = session.shared().folder;
+    let failed = |what| DatabaseError::file(what, &folder);
+    let events = TraceEvents::of(&folder).map_err(failed("find or mount tracefs for"))?;
+    for name in names {
+        // One that is gone has no breakpoints.
+        if let Ok(number) = events.number(name) {
+            PerfEvent::open(number, thread).map_err(failed("open a perf event for"))?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the trace events that no session below this root uses any more, the routes of sessions that have no part in any, and the
