@@ -316,7 +316,7 @@ fn wait_for_text(
 ) -> Result<Text, DatabaseError> {
     let target = Target { id };
     if let Some(thread) = target.live_thread().filter(|_| target.is_alive()) {
-        shared::look_again(paths, parts, thread)?;
+        shared::look_again(paths, parts, thread);
     }
     let left = restored::wait(target, calls);
     shared::retire(paths.root())?;

@@ -35,6 +35,7 @@ use crate::host::kernel_layout;
 use crate::target::address::FileOffset;
 use crate::target::identity::{Pid, TargetId};
 use crate::target::mapping::FileKey;
+use crate::target::process::Target;
 
 /// The kernel's first thread, which has no address space and never ends: a perf event of its lets nothing through a filter, and
 /// carries a program for as long as it is pinned.
@@ -275,28 +276,24 @@ impl SharedProbes {
     }
 }
 
-/// Has the kernel look again at which address spaces a session's trace events let through, by a perf event of `thread` that comes and goes.
+/// Has the kernel look again at which address spaces a session's trace events let through, by a perf event of `thread` that comes and
+/// goes. Whether it could, the text of the target tells ([`super::restored`]).
 ///
 /// It looks when a perf event is closed, but not at that of a thread that has ended (`trace_uprobe_filter_remove`,
 /// kernel/trace/trace_uprobe.c): a target whose other threads live would keep the breakpoints of its parts until each was hit.
-///
-/// # Errors
-/// The kernel refused it.
-pub fn look_again(session: &SessionPaths, names: &[String], thread: u32) -> Result<(), DatabaseError> {
-    let folder = session.shared().folder;
-    let failed = |what| DatabaseError::file(what, &folder);
-    let events = TraceEvents::of(&folder).map_err(failed("find or mount tracefs for"))?;
+pub fn look_again(session: &SessionPaths, names: &[String], thread: u32) {
+    let events = TraceEvents::of(&session.shared().folder);
     for name in names {
-        // One that is gone has no breakpoints.
-        if let Ok(number) = events.number(name) {
-            PerfEvent::open(number, thread).map_err(failed("open a perf event for"))?;
-        }
+        // An event that is gone has no breakpoints, and a thread that has ended may not have been the last.
+        let _ = events
+            .as_ref()
+            .map(|events| events.number(name).and_then(|number| PerfEvent::open(number, thread)));
     }
-    Ok(())
 }
 
-/// Removes the trace events that no session below this root uses any more, the routes of sessions that have no part in any, and the
-/// folder when nothing is left. To be called when the breakpoints of a session have gone: until then its hits are led to programs that ignore them.
+/// Removes the parts of targets that have ended, the trace events that no session below this root uses any more, the routes of sessions
+/// that have no part in any, and the folder when nothing is left. To be called when the breakpoints of a session have gone: until then its
+/// hits are led to programs that ignore them.
 ///
 /// # Errors
 /// Something cannot be removed; the next call tries again.
@@ -311,8 +308,8 @@ pub fn retire(root: &Path) -> Result<(), DatabaseError> {
         let mut users = BTreeSet::new();
         for user in folder::names(&paths.event(&name))? {
             match TargetId::from_folder_name(&user) {
-                // A session whose folder somebody removed by hand is none.
-                Some(_) if root.join(&user).symlink_metadata().is_err() => {
+                // A session whose folder somebody removed by hand is none, and one whose target has ended only makes the list longer.
+                Some(id) if root.join(&user).symlink_metadata().is_err() || !(Target { id }).is_alive() => {
                     folder::remove_file(&paths.event(&name).join(&user))?;
                 }
                 Some(id) => _ = users.insert(id),

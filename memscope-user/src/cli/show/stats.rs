@@ -15,6 +15,7 @@ use crate::collection::cost::Cost;
 use crate::collection::error::CollectionError;
 use crate::collection::{region_owner, room, stack_shares, status};
 use crate::database::clock::monotonic_ns;
+use crate::database::links;
 use crate::database::paths::Roots;
 use crate::database::session::{LiveTotals, Session};
 use crate::database::session_file::{Followed, LeftOut};
@@ -40,6 +41,8 @@ struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     followed: Option<FollowedPart>,
     functions: usize,
+    /// Probes that are parts in such as other sessions share.
+    shared_probes: usize,
     cost: Option<CostPart>,
     live: Live,
     /// With `--regions`.
@@ -116,6 +119,7 @@ fn measure(session: &Session, cost: Option<Cost>) -> Result<Stats, CollectionErr
         seconds: collection.seconds,
         followed: session.file.followed.map(FollowedPart::from),
         functions: session.file.calls.len(),
+        shared_probes: links::shared(&session.paths)?.len(),
         cost: cost.map(CostPart::from),
         live: Live {
             blocks: totals.blocks,
@@ -164,7 +168,11 @@ fn write_text(stats: &Stats, out: &mut dyn Write) -> io::Result<()> {
             followed.unwatched_ms
         )?;
     }
-    writeln!(out, "  functions      {} probed", stats.functions)?;
+    write!(out, "  functions      {} probed", stats.functions)?;
+    match stats.shared_probes {
+        0 => writeln!(out)?,
+        shared => writeln!(out, ", by {shared} probes shared with other sessions")?,
+    }
     if let Some(cost) = &stats.cost {
         writeln!(out, "  cost           {cost}")?;
     }

@@ -35,6 +35,7 @@ fn json_is_what_the_schema_says() {
         seconds: 3,
         followed: None,
         functions: 4,
+        shared_probes: 5,
         cost: cost(),
         live: live(),
         regions,
@@ -66,6 +67,10 @@ fn json_is_what_the_schema_says() {
     let text = String::from_utf8(out).unwrap();
     assert!(
         text.contains("\n    note: 3 executable mappings were left out"),
+        "{text}"
+    );
+    assert!(
+        text.contains(" 4 probed, by 5 probes shared with other sessions\n"),
         "{text}"
     );
     assert!(
