@@ -23,6 +23,8 @@ pub const FAMILY_CAPACITY: u32 = 4096;
 pub const FAMILY_EVENT_BYTES: u32 = 64 << 10;
 /// Sessions that can share probes on one host.
 pub const SHARED_SESSIONS: u32 = 4096;
+/// In place of a slot: the hits of this process are nobody's any more, and nothing is lost with them.
+pub const NOWHERE: u32 = u32::MAX;
 /// Names of the maps, as pinned in the session's folder of the BPF file system.
 pub mod map {
     /// address → [`crate::live::LiveBlock`]

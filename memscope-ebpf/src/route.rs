@@ -10,6 +10,7 @@ use aya_ebpf::macros::{map, uprobe};
 use aya_ebpf::maps::{Array, HashMap, ProgramArray};
 use aya_ebpf::programs::ProbeContext;
 use memscope_ebpf::family::TaskField;
+use memscope_ebpf::limits::NOWHERE;
 
 use crate::atomic;
 use crate::task::{self, read};
@@ -25,7 +26,7 @@ static SLOTS: HashMap<u32, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC
 static UNROUTED: Array<u64> = Array::with_max_entries(1, 0);
 
 macro_rules! routers {
-    ($($array:ident, $router:ident, $whose:literal;)*) => {$(
+    ($($array:ident, $router:ident, $whose:literal, $unfound:ident;)*) => {$(
         #[doc = concat!("Each session's `", $whose, "` by slot. Sized at load.")]
         #[map]
         static $array: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -33,26 +34,35 @@ macro_rules! routers {
         #[doc = concat!("In place of `", $whose, "` on a shared trace event.")]
         #[uprobe]
         pub fn $router(ctx: ProbeContext) -> u32 {
-            if let Some(slot) = slot() {
+            let slot = slot();
+            if slot == Some(NOWHERE) {
+                return 0;
+            }
+            if let Some(slot) = slot {
                 // SAFETY: nothing of this program has a destructor.
                 unsafe { $array.tail_call(&ctx, slot) };
             }
             // A tail call that is made does not return.
-            count_unrouted();
+            $unfound();
             0
         }
     )*};
 }
 
 routers! {
-    TO_FREE_ENTER, route_free_enter, "free_enter";
-    TO_CALL_RETURN, route_call_return, "call_return";
-    TO_CALL_ENTER, route_call_enter, "call_enter";
-    TO_CALL_EXIT, route_call_exit, "call_exit";
-    TO_EXCEPTION, route_exception, "exception_seen";
-    TO_REGION_OUT, route_region_return, "region_return";
-    TO_REGION_IN, route_region_enter, "region_enter";
+    TO_FREE_ENTER, route_free_enter, "free_enter", count_unrouted;
+    TO_CALL_RETURN, route_call_return, "call_return", pass;
+    TO_CALL_ENTER, route_call_enter, "call_enter", count_unrouted;
+    TO_CALL_EXIT, route_call_exit, "call_exit", count_unrouted;
+    TO_EXCEPTION, route_exception, "exception_seen", count_unrouted;
+    TO_REGION_OUT, route_region_return, "region_return", pass;
+    TO_REGION_IN, route_region_enter, "region_enter", count_unrouted;
 }
+
+/// At a return probe: the entry has counted. Before Linux 6.13 the kernel's filter is asked at the entry alone, and whoever is hit there by
+/// another's return probe comes this way, too (`handle_uretprobe_chain`, kernel/events/uprobes.c).
+#[inline(always)]
+fn pass() {}
 
 #[inline(always)]
 fn slot() -> Option<u32> {

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,10 +59,9 @@ impl StateDirs {
 
     /// Every trace event that belongs to the shared probes pinned below, as tracefs lists them.
     pub fn trace_events(&self) -> Vec<String> {
-        let group = format!(
-            ":memscope_{:016x}/",
-            fnv1a(self.bpf.join("shared-1").as_os_str().as_encoded_bytes())
-        );
+        let device = Path::new(BPF_ROOT).metadata().map_or(0, |root| root.dev());
+        let bytes = [&device.to_le_bytes()[..], self.bpf.as_os_str().as_encoded_bytes()].concat();
+        let group = format!(":memscope_{:016x}/", fnv1a(&bytes));
         // Where nobody has mounted tracefs, nobody has made an event.
         let list = std::fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
         list.lines()

@@ -75,6 +75,12 @@ fn every_session_is_exact_whoever_comes_and_goes_beside_it() {
     assert_eq!(memscope.dirs.trace_events().len() as u64, shared.1, "one for all");
     exact(&mut targets[..3], &[&first, &second, &third], "three sessions");
     // The one with probes of its own goes; those that share stay.
+    let unrouted = |session: &Session| session.print().losses.get("unrouted").copied();
+    assert_eq!(
+        [unrouted(&second), unrouted(&third)],
+        [None, None],
+        "the first one's hits are not theirs"
+    );
     detach(&memscope, &targets[0], "its own probes are gone");
     exact(&mut targets[1..3], &[&second, &third], "two that share");
     let (fourth, beside) = attached(&memscope, &targets[3]);
@@ -131,14 +137,23 @@ fn what_an_orphan_takes_in_a_targets_memory_is_told_as_a_loss() {
     let session = memscope.attach(&target);
     target.act("orphan 100 10007");
     let lost = session.print().losses;
-    // The entry and the return of each call.
-    assert_eq!(lost.get("unrouted"), Some(&200), "{lost:?}");
+    assert_eq!(lost.get("unrouted"), Some(&100), "{lost:?}");
     memscope.ok(&["stop", &target.pid().to_string()]);
     let kept = session.print().losses;
     assert_eq!(kept, lost, "a stop keeps what was lost");
+    memscope.ok(&["start", &target.pid().to_string()]);
+    target.act("orphan 10 10007");
+    let pid = target.pid();
+    assert_eq!(target.quit().code, Some(0));
+    let more = memscope.print(pid).losses;
+    assert_eq!(more.get("unrouted"), Some(&110), "{more:?}");
+    // Its parts go when somebody comes, who leaves nothing when he goes; what is counted is still there to be told.
+    let other = Target::blocks();
+    drop(memscope.attach(&other));
+    assert!(memscope.dirs.trace_events().is_empty());
+    assert_eq!(memscope.print(pid).losses, more, "its end keeps what was lost");
     session.detach();
     memscope.assert_nothing_left();
-    assert_eq!(target.quit().code, Some(0));
 }
 
 #[test]
@@ -176,6 +191,33 @@ fn a_target_that_ends_leaves_nothing_shared_behind() {
     assert_same(&other.ledger(), &beside.print(), "after the others' parts went");
     beside.detach();
     memscope.assert_nothing_left();
+}
+
+/// A hit of a target that is being detached is nobody's, and no loss of the others, whoever removes its route.
+#[test]
+fn a_busy_target_that_goes_is_no_loss_to_those_that_stay() {
+    let memscope = Memscope::sharing();
+    let mut stays = Target::blocks();
+    let session = memscope.attach(&stays);
+    let mut busy = Target::start::<&str>(&Program::new("busy.c").build(), &[]);
+    let pid = busy.pid().to_string();
+    busy.act("go");
+    for _ in 0..4 {
+        memscope.ok(&["attach", &pid]);
+        std::thread::scope(|scope| {
+            let detach = scope.spawn(|| memscope.ok(&["detach", &pid]));
+            while !detach.is_finished() {
+                memscope.ok(&["gc"]);
+            }
+        });
+        text::assert_restored(busy.pid(), &[], "after detach");
+    }
+    busy.kill();
+    stays.act("take 10 10007");
+    let database = session.print();
+    assert_same(&stays.ledger(), &database, "the one that stayed");
+    assert_eq!(database.lost(), 0, "{:?}", database.losses);
+    session.detach();
 }
 
 #[test]

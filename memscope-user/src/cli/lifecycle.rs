@@ -86,8 +86,7 @@ pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed.
 pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    // What a command that was killed left, even if it had removed its session.
-    shared::retire(&roots.bpf)?;
+    retire_remains(&roots);
     destroy_all(&roots, named_remains(&roots, arguments)?)
 }
 
@@ -97,13 +96,21 @@ pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed, after all were tried.
 pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    shared::retire(&roots.bpf)?;
+    retire_remains(&roots);
     let ids = if arguments.all {
         remains(&roots)?
     } else {
         named_remains(&roots, &arguments.target)?
     };
     destroy_all(&roots, ids)
+}
+
+/// Removes what a command that was killed left of shared probes, even if it had removed its session already. What cannot be removed keeps
+/// nothing else from being.
+fn retire_remains(roots: &Roots) {
+    if let Err(error) = shared::retire(&roots.bpf) {
+        complain(&error);
+    }
 }
 
 fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandError> {
@@ -139,6 +146,7 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
             Err(error) => failed = keep_first(failed, error),
         }
     }
+    retire_remains(roots);
     failed.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 

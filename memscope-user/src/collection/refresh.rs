@@ -41,6 +41,8 @@ pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError>
     }
     let survey = survey(target, Settings::of(&session).wanted())?;
     let numbers = calls::join(&mut session.file.calls, &survey, target)?;
+    let shares = session.file.unrouted_before.is_some();
+    session.begin_unrouted()?;
     let mut probes = calls::probes(&session.file.calls, &numbers, &survey);
     probes.retain(|probe| !attach::is_attached(&paths, probe));
     // What has been loaded since the start may be what a start would have refused for.
@@ -63,7 +65,7 @@ pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError>
     if probes.is_empty() {
         return Ok(0);
     }
-    // The names of their sites must be there before the first block of theirs is.
+    // The names of their sites must be there before the first block of theirs is, and what hits of shared probes are to be told.
     session.file.write(&paths.file())?;
     let mut object = load::object(&paths, session.file.capacities, Diagnostics::Off)?;
     let bound = Bound {
@@ -71,8 +73,8 @@ pub fn refresh(roots: &Roots, target: &Target) -> Result<usize, CollectionError>
         thread: session.control()?.bound_tid,
     };
     let ways = attach::attach(&mut object, &paths, bound, &probes)?;
-    if ways.shared > 0 && session.file.unrouted_before.is_none() {
-        session.file.unrouted_before = Some(ways.unrouted_before);
+    if ways.shared == 0 && !shares {
+        session.file.unrouted_before = None;
         session.file.write(&paths.file())?;
     }
     Ok(probes.len())

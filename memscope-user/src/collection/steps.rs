@@ -65,7 +65,7 @@ pub fn create(roots: &Roots, target: &Target, settings: &Settings) -> Result<(),
     // What a killed create left.
     links::detach(&paths)?;
     folder::remove(&paths.bpf)?;
-    shared::retire(paths.root())?;
+    retire_if_possible(&paths);
     let outcome = make(roots, target, settings);
     if outcome.is_err() {
         // The first error is the one to tell; what cannot be removed now, `destroy` and `gc` still find.
@@ -159,8 +159,9 @@ pub fn start(roots: &Roots, target: &Target, diagnostics: Diagnostics) -> Result
     {
         run.to = Some(at);
     }
+    session.keep_unrouted()?;
     links::detach(&paths)?;
-    shared::retire(paths.root())?;
+    retire_if_possible(&paths);
     session.forget_open_calls()?;
     // No program runs now that would write there.
     session.forget_last_run()?;
@@ -210,11 +211,15 @@ fn attach_probes(
     let numbers = calls::join(&mut session.file.calls, survey, target)?;
     code::refresh(session, target)?;
     let mut object = load::object(&session.paths, session.file.capacities, diagnostics)?;
+    // Written down before there is a part in a shared probe: a kill must not make hits that were lost from then on unknown.
+    session.begin_unrouted()?;
     session.file.write(&session.paths.file())?;
     let probes = calls::probes(&session.file.calls, &numbers, survey);
     let process = target.id.pid;
     let ways = attach::attach(&mut object, &session.paths, Bound { process, thread }, &probes)?;
-    session.file.unrouted_before = (ways.shared > 0).then_some(ways.unrouted_before);
+    if ways.shared == 0 {
+        session.file.unrouted_before = None;
+    }
     session.file.runs.push(Run {
         from: Moment::now(),
         to: None,
@@ -274,13 +279,14 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
             run.to = Some(at);
             session.file.write(&paths.file())?;
             session.keep_unrouted()?;
-            let left = take_probes_away(&paths, id, &session.file.calls)?;
+            let left = take_probes_away(&paths, id, &session.file.calls);
             session.forget_open_calls()?;
-            return Ok(left);
+            return Ok(left?);
         }
     }
     if control.collecting == 0 {
         // Probes without collection are what a killed start or stop left, or an exec of the target.
+        session.keep_unrouted()?;
         take_probes_away(&paths, id, &session.file.calls)?;
         return Err(DatabaseError::NotRunning(id).into());
     }
@@ -295,32 +301,34 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
         ..control
     })?;
     session.keep_unrouted()?;
-    let left = take_probes_away(&paths, id, &session.file.calls)?;
+    let left = take_probes_away(&paths, id, &session.file.calls);
     session.forget_open_calls()?;
-    Ok(left)
+    Ok(left?)
+}
+
+/// What others, or a command that was killed, left of shared probes keeps nobody from a beginning or an end: a trace event without
+/// breakpoints is a name. Whoever collects garbage is told.
+fn retire_if_possible(paths: &SessionPaths) {
+    let _ = shared::retire(paths.root());
 }
 
 /// Takes the probes away, and returns when they are gone from the target's text; see [`restored::wait`].
 fn take_probes_away(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall]) -> Result<Text, DatabaseError> {
-    let parts = links::shared(paths)?;
+    // What cannot be read there keeps the session's own probes from nothing.
+    let parts = links::shared(paths).unwrap_or_default();
     links::detach(paths)?;
-    wait_for_text(paths, id, calls, &parts)
+    Ok(wait_for_text(paths, id, calls, &parts))
 }
 
 /// Returns when the text of a target is its own again after its session's pins were removed, and removes what nobody shares any more.
-fn wait_for_text(
-    paths: &SessionPaths,
-    id: TargetId,
-    calls: &[PlannedCall],
-    parts: &[String],
-) -> Result<Text, DatabaseError> {
+fn wait_for_text(paths: &SessionPaths, id: TargetId, calls: &[PlannedCall], parts: &[String]) -> Text {
     let target = Target { id };
     if let Some(thread) = target.live_thread().filter(|_| target.is_alive()) {
         shared::look_again(paths, parts, thread);
     }
     let left = restored::wait(target, calls);
-    shared::retire(paths.root())?;
-    Ok(left)
+    retire_if_possible(paths);
+    left
 }
 
 /// Destroys a database in whatever state it is. Gives what [`stop`] gives.
@@ -336,9 +344,9 @@ pub fn destroy(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
     let calls = SessionFile::read(&paths.file(), id)
         .map(|file| file.calls)
         .unwrap_or_default();
-    let parts = links::shared(&paths)?;
+    let parts = links::shared(&paths).unwrap_or_default();
     store::remove(&paths)?;
-    Ok(wait_for_text(&paths, id, &calls, &parts)?)
+    Ok(wait_for_text(&paths, id, &calls, &parts))
 }
 
 /// Notes that a target has been found to have ended, and gives that moment, milliseconds of CLOCK_MONOTONIC.

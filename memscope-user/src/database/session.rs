@@ -179,19 +179,35 @@ impl Session {
     /// # Errors
     /// The map cannot be read.
     fn unrouted(&self) -> Result<u64, DatabaseError> {
-        let Some(before) = self.file.unrouted_before else {
-            return Ok(0);
-        };
+        match self.file.unrouted_before {
+            Some(before) => Ok(self.all_unrouted()?.saturating_sub(before)),
+            None => Ok(0),
+        }
+    }
+
+    /// Such hits of all sessions, ever.
+    fn all_unrouted(&self) -> Result<u64, DatabaseError> {
         let path = self.paths.shared().map(map::UNROUTED);
         if path.symlink_metadata().is_err() {
             return Ok(0);
         }
         let count = KernelMap::<u32, u64>::open(&path).and_then(|map| map.lookup(0));
-        let count = count.map_err(DatabaseError::map("read", map::UNROUTED))?;
-        Ok(count.unwrap_or(0).saturating_sub(before))
+        Ok(count.map_err(DatabaseError::map("read", map::UNROUTED))?.unwrap_or(0))
     }
 
-    /// Counts those hits as the session's, whose probes are about to go: what is counted from here on is nothing to it.
+    /// From here on such hits are to be told; the file is still to be written.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn begin_unrouted(&mut self) -> Result<(), DatabaseError> {
+        if self.file.unrouted_before.is_none() {
+            self.file.unrouted_before = Some(self.all_unrouted()?);
+        }
+        Ok(())
+    }
+
+    /// Counts those hits as the session's, whose probes are about to go: what is counted from here on is nothing to it. Killed between count and
+    /// file, it counts them twice.
     ///
     /// # Errors
     /// A map, or the file, cannot be read or written.

@@ -6,31 +6,32 @@
 //! session's. That costs a lone session some 7 %, so that a session shares only in a file where another's probes sit already.
 //!
 //! Everything is pinned, in a folder beside the sessions' (`SharedPaths`): a folder for each trace event, in it the router's link and
-//! each session's part. So who uses an event is whoever is pinned there, whatever was killed; [`retire`] removes what nobody uses.
+//! each session's part. So who uses an event is whoever is pinned there, whatever was killed; [`retire()`] removes what nobody uses.
 
 pub mod choice;
 mod perf_event;
+mod retire;
 mod routes;
 mod tracefs;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use memscope_ebpf::call::{CallIndex, CallSpec};
 use memscope_ebpf::limits::map;
 
 use self::perf_event::PerfEvent;
+pub use self::retire::retire;
 use self::routes::Routes;
 use self::tracefs::TraceEvents;
 use super::plan::{PlannedCall, Program};
 use crate::database::error::DatabaseError;
 use crate::database::folder::{self, FolderLock};
 use crate::database::load;
-use crate::database::paths::{ROUTER, SessionPaths, SharedPaths};
+use crate::database::paths::{SessionPaths, SharedPaths};
 use crate::host::kernel_layout;
 use crate::target::address::FileOffset;
 use crate::target::identity::{Pid, TargetId};
@@ -40,9 +41,6 @@ use crate::target::process::Target;
 /// The kernel's first thread, which has no address space and never ends: a perf event of its lets nothing through a filter, and
 /// carries a program for as long as it is pinned.
 const KTHREADD: u32 = 2;
-/// How long the kernel is given to let go of a trace event's last perf event; see [`super::restored`].
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(2);
 
 /// Whether sessions share probes.
 ///
@@ -89,7 +87,8 @@ impl Sharing {
             Self::WhereItPays => {
                 let root = session.root();
                 let others = folder::names(root)?.into_iter().filter(|name| {
-                    TargetId::from_folder_name(name).is_some() && session.bpf.file_name() != Some(name.as_ref())
+                    let id = TargetId::from_folder_name(name);
+                    session.bpf.file_name() != Some(name.as_ref()) && id.is_some_and(|id| Target { id }.is_alive())
                 });
                 let probes = |name: String| {
                     let other = SessionPaths {
@@ -186,8 +185,8 @@ impl SharedProbes {
                 "process {KTHREADD} is no kernel thread here"
             )));
         }
-        let events =
-            TraceEvents::of(&paths.folder).map_err(DatabaseError::file("find or mount", "tracefs".as_ref()))?;
+        let events = TraceEvents::mounted(session.root());
+        let events = events.map_err(DatabaseError::file("find or mount", "tracefs".as_ref()))?;
         folder::make_private(&paths.folder)?;
         folder::make_private(&paths.events())?;
         let mut routers = None;
@@ -209,18 +208,10 @@ impl SharedProbes {
         })
     }
 
-    /// Hits so far that no session was found for.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn unrouted(&self) -> Result<u64, DatabaseError> {
-        self.routes.unrouted()
-    }
-
     /// Has the hits at a site run the session's program of `object`. The route is there before the first hit is.
     ///
     /// # Errors
-    /// The kernel refused something. Of what was made until then [`retire`] removes what nobody uses.
+    /// The kernel refused something. Of what was made until then [`retire()`] removes what nobody uses.
     pub fn attach(
         &mut self,
         object: &mut Ebpf,
@@ -241,6 +232,15 @@ impl SharedProbes {
         folder::make_private(&folder)?;
         let router = self.paths.router(&name);
         if router.symlink_metadata().is_err() {
+            // One without a router is what a command that was killed left, and may have one all the same that is about to go.
+            let gone = self
+                .events
+                .remove(&name)
+                .map_err(refused("remove the trace event of"))?;
+            let busy = || io::Error::other("the trace event that was there before is still in use");
+            gone.then_some(())
+                .ok_or_else(busy)
+                .map_err(refused("make a shared trace event for"))?;
             let made = self.events.make(&name, at_return, module, site.offset);
             made.map_err(refused("make a shared trace event for"))?;
             self.lead_to_sessions(&name, site, &router)?;
@@ -282,77 +282,12 @@ impl SharedProbes {
 /// It looks when a perf event is closed, but not at that of a thread that has ended (`trace_uprobe_filter_remove`,
 /// kernel/trace/trace_uprobe.c): a target whose other threads live would keep the breakpoints of its parts until each was hit.
 pub fn look_again(session: &SessionPaths, names: &[String], thread: u32) {
-    let events = TraceEvents::of(&session.shared().folder);
+    let events = TraceEvents::of(session.root());
     for name in names {
         // An event that is gone has no breakpoints, and a thread that has ended may not have been the last.
         let _ = events
             .as_ref()
             .map(|events| events.number(name).and_then(|number| PerfEvent::open(number, thread)));
-    }
-}
-
-/// Removes the parts of targets that have ended, the trace events that no session below this root uses any more, the routes of sessions
-/// that have no part in any, and the folder when nothing is left. To be called when the breakpoints of a session have gone: until then its
-/// hits are led to programs that ignore them.
-///
-/// # Errors
-/// Something cannot be removed; the next call tries again.
-pub fn retire(root: &Path) -> Result<(), DatabaseError> {
-    let paths = SharedPaths::below(root);
-    if paths.folder.symlink_metadata().is_err() {
-        return Ok(());
-    }
-    let _lock = FolderLock::acquire(root)?;
-    let mut used: BTreeMap<String, BTreeSet<TargetId>> = BTreeMap::new();
-    for name in folder::names(&paths.events())? {
-        let mut users = BTreeSet::new();
-        for user in folder::names(&paths.event(&name))? {
-            match TargetId::from_folder_name(&user) {
-                // A session whose folder somebody removed by hand is none, and one whose target has ended only makes the list longer.
-                Some(id) if root.join(&user).symlink_metadata().is_err() || !(Target { id }).is_alive() => {
-                    folder::remove_file(&paths.event(&name).join(&user))?;
-                }
-                Some(id) => _ = users.insert(id),
-                None if user == ROUTER => {}
-                None => folder::remove_file(&paths.event(&name).join(&user))?,
-            }
-        }
-        if users.is_empty() {
-            folder::remove(&paths.event(&name))?;
-        } else {
-            used.insert(name, users);
-        }
-    }
-    let events = TraceEvents::of(&paths.folder).map_err(DatabaseError::file("find or mount", "tracefs".as_ref()))?;
-    let left = remove_unused(&events, &used).map_err(DatabaseError::file("remove trace events of", &paths.folder))?;
-    if used.is_empty() && left == 0 {
-        return folder::remove(&paths.folder);
-    }
-    match Routes::open(&paths) {
-        Ok(routes) => routes.keep_only(&used.values().flatten().map(|id| id.pid).collect()),
-        // Half made, and nobody's.
-        Err(_) if used.is_empty() => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes the trace events that are not used; gives how many the kernel holds on to.
-fn remove_unused(events: &TraceEvents, used: &BTreeMap<String, BTreeSet<TargetId>>) -> io::Result<usize> {
-    let mut names = events.names()?;
-    names.retain(|name| !used.contains_key(name));
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let mut held = Vec::new();
-        for name in names {
-            if !events.remove(&name)? {
-                held.push(name);
-            }
-        }
-        if held.is_empty() || Instant::now() >= end {
-            return Ok(held.len());
-        }
-        names = held;
-        std::thread::sleep(LOOK);
     }
 }
 

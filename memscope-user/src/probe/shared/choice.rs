@@ -34,8 +34,6 @@ pub struct Ways {
     pub own: usize,
     /// Parts in probes that sessions share.
     pub shared: usize,
-    /// Hits of shared probes that no session was found for, before these were attached.
-    pub unrouted_before: u64,
     /// Why none are shared, where that was wanted.
     pub obstacle: Option<String>,
 }
@@ -137,11 +135,7 @@ impl<'a> Choice<'a> {
     fn open(&mut self) -> Result<&mut SharedProbes, DatabaseError> {
         let probes = match self.probes.take() {
             Some(probes) => probes,
-            None => {
-                let probes = SharedProbes::open(self.paths, self.bound.process, self.bound.thread)?;
-                self.ways.unrouted_before = probes.unrouted()?;
-                probes
-            }
+            None => SharedProbes::open(self.paths, self.bound.process, self.bound.thread)?,
         };
         Ok(self.probes.insert(probes))
     }

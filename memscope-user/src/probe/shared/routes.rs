@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use memscope_ebpf::limits::{SHARED_SESSIONS, map};
+use memscope_ebpf::limits::{NOWHERE, SHARED_SESSIONS, map};
 
 use crate::database::error::DatabaseError;
 use crate::database::kernel_map::KernelMap;
@@ -13,7 +13,6 @@ use crate::target::identity::Pid;
 /// The maps of the routes, open.
 pub struct Routes {
     slots: KernelMap<u32, u32>,
-    unrouted: KernelMap<u32, u64>,
     arrays: Vec<KernelMap<u32, u32>>,
 }
 
@@ -27,7 +26,6 @@ impl Routes {
         let arrays: Result<Vec<_>, _> = map::ROUTES.iter().map(|(_, array, _)| open(array)).collect();
         Ok(Self {
             slots: open(map::SLOTS)?,
-            unrouted: KernelMap::open(&paths.map(map::UNROUTED)).map_err(DatabaseError::map("open", map::UNROUTED))?,
             arrays: arrays?,
         })
     }
@@ -37,16 +35,16 @@ impl Routes {
     /// # Errors
     /// All are taken, or a map cannot be read or written.
     pub fn slot_of(&self, process: Pid) -> Result<u32, DatabaseError> {
-        if let Some(slot) = self.slots.lookup(process.0).map_err(reading)? {
+        let given = self.slots.lookup(process.0).map_err(reading)?;
+        if let Some(slot) = given.filter(|slot| *slot != NOWHERE) {
             return Ok(slot);
         }
         let mut taken = BTreeSet::new();
         self.slots
             .for_each(|_, slot| _ = taken.insert(*slot))
             .map_err(reading)?;
-        let free = (0..SHARED_SESSIONS).find(|slot| !taken.contains(slot));
         let full = || DatabaseError::Load(format!("{SHARED_SESSIONS} sessions share probes already"));
-        let slot = free.ok_or_else(full)?;
+        let slot = free_slot(process, &taken).ok_or_else(full)?;
         self.empty(slot)?;
         Ok(slot)
     }
@@ -73,11 +71,12 @@ impl Routes {
         self.slots.update(process.0, &slot).map_err(writing)
     }
 
-    /// Leads the hits of all other processes nowhere, and lets go of their programs.
+    /// Leads the hits of all other processes nowhere, and lets go of their programs. Of one that lives that is remembered: its breakpoints may
+    /// not be gone yet, and hits of theirs are no loss.
     ///
     /// # Errors
     /// A map cannot be read or written.
-    pub fn keep_only(&self, processes: &BTreeSet<Pid>) -> Result<(), DatabaseError> {
+    pub fn keep_only(&self, processes: &BTreeSet<Pid>, has_ended: impl Fn(Pid) -> bool) -> Result<(), DatabaseError> {
         let mut others = Vec::new();
         self.slots
             .for_each(|process, slot| {
@@ -87,19 +86,16 @@ impl Routes {
             })
             .map_err(reading)?;
         for (process, slot) in others {
-            self.slots.remove(process).map_err(writing)?;
-            self.empty(slot)?;
+            if has_ended(Pid(process)) {
+                self.slots.remove(process).map_err(writing)?;
+            } else {
+                self.slots.update(process, &NOWHERE).map_err(writing)?;
+            }
+            if slot != NOWHERE {
+                self.empty(slot)?;
+            }
         }
         Ok(())
-    }
-
-    /// Hits that no session was found for.
-    ///
-    /// # Errors
-    /// The map cannot be read.
-    pub fn unrouted(&self) -> Result<u64, DatabaseError> {
-        let count = self.unrouted.lookup(0);
-        Ok(count.map_err(DatabaseError::map("read", map::UNROUTED))?.unwrap_or(0))
     }
 
     fn empty(&self, slot: u32) -> Result<(), DatabaseError> {
@@ -110,10 +106,34 @@ impl Routes {
     }
 }
 
+/// Another one for each process, as far as there are enough: a hit that was looked up before its session went must not meet the next
+/// one's programs there.
+fn free_slot(process: Pid, taken: &BTreeSet<u32>) -> Option<u32> {
+    let first = process.0 % SHARED_SESSIONS;
+    (first..SHARED_SESSIONS)
+        .chain(0..first)
+        .find(|slot| !taken.contains(slot))
+}
+
 fn reading(error: std::io::Error) -> DatabaseError {
     DatabaseError::map("read", map::SLOTS)(error)
 }
 
 fn writing(error: std::io::Error) -> DatabaseError {
     DatabaseError::map("write", map::SLOTS)(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_free_and_another_for_the_next_process() {
+        let taken = BTreeSet::from([7, 8, SHARED_SESSIONS - 1, NOWHERE]);
+        assert_eq!(free_slot(Pid(7), &taken), Some(9));
+        assert_eq!(free_slot(Pid(SHARED_SESSIONS - 1), &taken), Some(0));
+        assert_ne!(free_slot(Pid(100), &taken), free_slot(Pid(101), &taken));
+        let all: BTreeSet<u32> = (0..SHARED_SESSIONS).collect();
+        assert_eq!(free_slot(Pid(1), &all), None);
+    }
 }

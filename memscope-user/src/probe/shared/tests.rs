@@ -95,7 +95,8 @@ fn a_session_shares_in_a_file_where_anothers_probes_sit() {
         bpf: scratch.path().join(name),
         run: scratch.path().join("run").join(name),
     };
-    let (mine, other) = (session("10-1"), session("11-1"));
+    let alive = Target::of_pid(Pid(std::process::id())).unwrap().id;
+    let (mine, other) = (session("10-1"), session(&alive.to_string()));
     let (file, another) = (
         site().file,
         FileKey {
@@ -112,6 +113,11 @@ fn a_session_shares_in_a_file_where_anothers_probes_sit() {
     assert!(
         !Sharing::WhereItPays.wanted(&mine, file).unwrap(),
         "a family is no session"
+    );
+    std::fs::create_dir_all(session("4194305-1").probed(file)).unwrap();
+    assert!(
+        !Sharing::WhereItPays.wanted(&mine, file).unwrap(),
+        "its target has ended"
     );
     std::fs::create_dir_all(other.probed(another)).unwrap();
     assert!(!Sharing::WhereItPays.wanted(&mine, file).unwrap());

@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount};
@@ -23,30 +24,43 @@ pub struct TraceEvents {
 }
 
 impl TraceEvents {
-    /// Those of the probes pinned below `folder`. Mounts tracefs where it belongs if it is nowhere.
+    /// Those of the probes pinned below `root`.
     ///
     /// # Errors
-    /// There is none, and it cannot be mounted.
-    pub fn of(folder: &Path) -> io::Result<Self> {
-        let is_tracefs = |path: &str| rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == TRACEFS_MAGIC);
-        let tracefs = match [STANDARD, OLD].into_iter().find(|path| is_tracefs(path)) {
-            Some(path) => path,
-            None => {
-                let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-                mount("tracefs", STANDARD, "tracefs", flags, Some(c"mode=0700"))?;
-                STANDARD
-            }
-        };
+    /// There is no tracefs, or no such folder.
+    pub fn of(root: &Path) -> io::Result<Self> {
+        let is_tracefs =
+            |path: &&str| rustix::fs::statfs(*path).is_ok_and(|found| found.f_type as u64 == TRACEFS_MAGIC);
+        let [standard, old] = [STANDARD, OLD].map(|path| Some(path).filter(is_tracefs));
+        let tracefs = standard.or(old);
+        let tracefs = tracefs.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "tracefs is not mounted"))?;
+        // One tracefs serves all; of BPF file systems there may be several, each with such a folder.
         let mut hash = Fnv1a::new();
-        hash.bytes(folder.as_os_str().as_encoded_bytes());
+        hash.bytes(&root.metadata()?.dev().to_le_bytes());
+        hash.bytes(root.canonicalize()?.as_os_str().as_encoded_bytes());
         Ok(Self {
             tracefs: tracefs.into(),
             group: format!("memscope_{:016x}", hash.0),
         })
     }
 
-    /// Makes an event that is hit at an instruction of a file, or when the function that begins there returns. One of that name is
-    /// taken for the same: names say file, place and kind, and an event that is there holds its file.
+    /// The same; mounts tracefs where it belongs if it is nowhere.
+    ///
+    /// # Errors
+    /// It cannot be mounted.
+    pub fn mounted(root: &Path) -> io::Result<Self> {
+        match Self::of(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                mount("tracefs", STANDARD, "tracefs", flags, Some(c"mode=0700"))?;
+                Self::of(root)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Makes an event that is hit at an instruction of a file, or when the function that begins there returns. There must be none of that
+    /// name: the kernel would add the place to it.
     ///
     /// # Errors
     /// The kernel refused it.
@@ -55,10 +69,7 @@ impl TraceEvents {
         let module = module.to_str().filter(|path| !path.contains(char::is_whitespace));
         let module =
             module.ok_or_else(|| io::Error::other("the path of its file has letters that tracefs does not take"))?;
-        match self.command(&format!("{kind}:{}/{name} {module}:{:#x}", self.group, offset.0)) {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-            outcome => outcome,
-        }
+        self.command(&format!("{kind}:{}/{name} {module}:{:#x}", self.group, offset.0))
     }
 
     /// Its number, by which perf events are opened on it.
