@@ -16,7 +16,7 @@ use crate::database::session::Session;
 use crate::database::store;
 use crate::exit::ExitCode;
 use crate::probe::restored::Text;
-use crate::probe::shared;
+use crate::probe::shared::{self, WaitFor};
 use crate::target::identity::TargetId;
 use crate::target::process::Target;
 
@@ -86,7 +86,7 @@ pub fn stop(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed.
 pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    retire_remains(&roots);
+    retire_remains(&roots, WaitFor::All);
     destroy_all(&roots, named_remains(&roots, arguments)?)
 }
 
@@ -96,7 +96,7 @@ pub fn destroy(arguments: &TargetArguments) -> Result<ExitCode, CommandError> {
 /// Of the first database that failed, after all were tried.
 pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
     let roots = Roots::from_environment();
-    retire_remains(&roots);
+    retire_remains(&roots, WaitFor::All);
     let ids = if arguments.all {
         remains(&roots)?
     } else {
@@ -107,8 +107,8 @@ pub fn detach(arguments: &DetachArguments) -> Result<ExitCode, CommandError> {
 
 /// Removes what a command that was killed left of shared probes, even if it had removed its session already. What cannot be removed keeps
 /// nothing else from being.
-fn retire_remains(roots: &Roots) {
-    if let Err(error) = shared::retire(&roots.bpf) {
+fn retire_remains(roots: &Roots, wait_for: WaitFor) {
+    if let Err(error) = shared::retire(&roots.bpf, wait_for) {
         complain(&error);
     }
 }
@@ -146,7 +146,7 @@ fn destroy_all(roots: &Roots, ids: Vec<TargetId>) -> Result<ExitCode, CommandErr
             Err(error) => failed = keep_first(failed, error),
         }
     }
-    retire_remains(roots);
+    retire_remains(roots, WaitFor::All);
     failed.map_or(Ok(ExitCode::Success), |error| Err(error.into()))
 }
 
@@ -199,7 +199,10 @@ const KEPT_AFTER_EXIT_S: u64 = 24 * 3600;
 /// # Errors
 /// Something cannot be removed.
 pub fn gc(arguments: &GcArguments) -> Result<ExitCode, CommandError> {
-    let removed = collect_garbage(&Roots::from_environment(), arguments.older_than.seconds())?;
+    let roots = Roots::from_environment();
+    let removed = collect_garbage(&roots, arguments.older_than.seconds());
+    retire_remains(&roots, WaitFor::All);
+    let removed = removed?;
     say(&format!("{removed} databases of ended targets removed"));
     Ok(ExitCode::Success)
 }
@@ -218,9 +221,6 @@ pub fn collect_garbage(roots: &Roots, older_than_s: u64) -> Result<usize, Comman
             Err(DatabaseError::Missing(_)) => {}
             Err(error) => failed = keep_first(failed, error.into()),
         }
-    }
-    if let Err(error) = shared::retire(&roots.bpf) {
-        failed = keep_first(failed, error.into());
     }
     failed.map_or(Ok(removed), |error| Err(error.into()))
 }
@@ -244,6 +244,7 @@ pub fn collect_old_garbage(roots: &Roots) {
     if let Err(error) = collect_garbage(roots, KEPT_AFTER_EXIT_S) {
         complain(&error);
     }
+    retire_remains(roots, WaitFor::Freed);
 }
 
 /// How long ago a target ended, at least. When it was not watched to its end, that is told from the first look at it since,

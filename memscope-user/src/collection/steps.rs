@@ -309,7 +309,7 @@ pub fn stop(roots: &Roots, id: TargetId) -> Result<Text, CollectionError> {
 /// What others, or a command that was killed, left of shared probes keeps nobody from a beginning or an end: a trace event without
 /// breakpoints is a name. Whoever collects garbage is told.
 fn retire_if_possible(paths: &SessionPaths) {
-    let _ = shared::retire(paths.root());
+    let _ = shared::retire(paths.root(), shared::WaitFor::Freed);
 }
 
 /// Takes the probes away, and returns when they are gone from the target's text; see [`restored::wait`].

@@ -24,7 +24,7 @@ use memscope_ebpf::call::{CallIndex, CallSpec};
 use memscope_ebpf::limits::map;
 
 use self::perf_event::PerfEvent;
-pub use self::retire::retire;
+pub use self::retire::{WaitFor, retire};
 use self::routes::Routes;
 use self::tracefs::TraceEvents;
 use super::plan::{PlannedCall, Program};

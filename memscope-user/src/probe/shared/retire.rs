@@ -19,12 +19,22 @@ use crate::target::identity::{Pid, TargetId};
 const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 
+/// Which trace events the kernel is waited for to let go of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Those that are unpinned by this very call.
+    Freed,
+    /// Those, too, that a command which was killed has unpinned: what is to be the end of all leaves nothing. Somebody else may have opened one (`perf
+    /// record -e memscope_…`), and hold it for ever: that takes the whole patience.
+    All,
+}
+
 /// Removes the parts of targets that have ended, the trace events that no session below this root uses any more, the routes of sessions
 /// that have no part in any, and the folder when there is no session left.
 ///
 /// # Errors
 /// Something cannot be removed; the next call tries again.
-pub fn retire(root: &Path) -> Result<(), DatabaseError> {
+pub fn retire(root: &Path, wait_for: WaitFor) -> Result<(), DatabaseError> {
     let paths = SharedPaths::below(root);
     if paths.folder.symlink_metadata().is_err() {
         return Ok(());
@@ -40,8 +50,8 @@ pub fn retire(root: &Path) -> Result<(), DatabaseError> {
         Err(error) => return Err(error),
     }
     let events = TraceEvents::of(root).map_err(DatabaseError::file("find", "tracefs".as_ref()))?;
-    let left =
-        remove_unused(&events, &used, &freed).map_err(DatabaseError::file("remove trace events of", &paths.folder))?;
+    let left = remove_unused(&events, &used, |name| wait_for == WaitFor::All || freed.contains(name))
+        .map_err(DatabaseError::file("remove trace events of", &paths.folder))?;
     // A session may have to tell of hits that are counted there until it is stopped or destroyed, though its target has ended.
     let is_session = |name: &String| TargetId::from_folder_name(name).is_some();
     if used.is_empty() && left == 0 && !folder::names(root)?.iter().any(is_session) {
@@ -85,12 +95,11 @@ fn keep_used(root: &Path, paths: &SharedPaths) -> Result<Uses, DatabaseError> {
     Ok(uses)
 }
 
-/// Removes the trace events that are not used; gives how many the kernel holds on to. Those that were freed just now are waited for while it gets
-/// on; what was held before, somebody else has opened (`perf record -e memscope_…`), and may hold for ever.
+/// Removes the trace events that are not used; gives how many the kernel holds on to. Those that are waited for are, while it gets on.
 fn remove_unused(
     events: &TraceEvents,
     used: &BTreeMap<String, BTreeSet<TargetId>>,
-    freed: &BTreeSet<String>,
+    is_waited_for: impl Fn(&String) -> bool,
 ) -> io::Result<usize> {
     let mut names = events.names()?;
     names.retain(|name| !used.contains_key(name));
@@ -101,7 +110,7 @@ fn remove_unused(
         for name in &names {
             if events.remove(name)? {
                 end = Instant::now() + PATIENCE;
-            } else if freed.contains(name) {
+            } else if is_waited_for(name) {
                 waited_for.push(name.clone());
             } else {
                 held += 1;
