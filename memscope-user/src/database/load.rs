@@ -103,11 +103,8 @@ pub fn object(paths: &SessionPaths, capacities: Capacities, diagnostics: Diagnos
         .map_err(|error| DatabaseError::Load(with_causes(&error)))
 }
 
-/// Loads the object with maps of its own, of the smallest size: for programs that touch none, or to see them verified.
-///
-/// # Errors
-/// As [`object`].
-pub fn object_alone() -> Result<Ebpf, DatabaseError> {
+/// A loader for programs that touch no session: its maps are there all the same, and of the smallest size.
+fn without_session() -> EbpfLoader<'static> {
     let mut loader = EbpfLoader::new();
     loader.btf(None);
     loader.override_global(aya_log::LEVEL, &0u8, true);
@@ -116,6 +113,14 @@ pub fn object_alone() -> Result<Ebpf, DatabaseError> {
         loader.map_max_entries(name, 1);
     }
     loader
+}
+
+/// Loads the object with maps of its own, of the smallest size: for programs that touch none, or to see them verified.
+///
+/// # Errors
+/// As [`object`].
+pub fn object_alone() -> Result<Ebpf, DatabaseError> {
+    without_session()
         .load(OBJECT)
         .map_err(|error| DatabaseError::Load(with_causes(&error)))
 }
@@ -125,14 +130,8 @@ pub fn object_alone() -> Result<Ebpf, DatabaseError> {
 /// # Errors
 /// As [`object`].
 pub fn family(folder: &Path, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, DatabaseError> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    loader.override_global(aya_log::LEVEL, &0u8, true);
+    let mut loader = without_session();
     loader.override_global(TASK_LAYOUT, &layout, true);
-    loader.map_max_entries(LOG_MAP, LEAST_RING);
-    for name in [map::LIVE, map::PAGES, map::ROWS] {
-        loader.map_max_entries(name, 1);
-    }
     loader.map_max_entries(map::FAMILY, FAMILY_CAPACITY);
     loader.map_max_entries(map::FAMILY_EVENTS, FAMILY_EVENT_BYTES);
     for name in map::OF_FAMILY {
@@ -148,14 +147,8 @@ pub fn family(folder: &Path, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, Databas
 /// # Errors
 /// As [`object`].
 pub fn shared(paths: &SharedPaths, layout: [u32; TASK_FIELDS]) -> Result<Ebpf, DatabaseError> {
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    loader.override_global(aya_log::LEVEL, &0u8, true);
+    let mut loader = without_session();
     loader.override_global(TASK_LAYOUT, &layout, true);
-    loader.map_max_entries(LOG_MAP, LEAST_RING);
-    for name in [map::LIVE, map::PAGES, map::ROWS] {
-        loader.map_max_entries(name, 1);
-    }
     let arrays = map::ROUTES.map(|(_, array, _)| array);
     for name in arrays.into_iter().chain([map::SLOTS]) {
         loader.map_max_entries(name, SHARED_SESSIONS);

@@ -1,3 +1,5 @@
+//! Names of shared sites, what sessions agree on, and when they share.
+
 use memscope_ebpf::call::{Argument, CallKind, CallResult};
 
 use super::*;
